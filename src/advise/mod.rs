@@ -1,0 +1,1 @@
+//! Snapshot → recommendations, one file a subject.

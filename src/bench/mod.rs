@@ -1,0 +1,1 @@
+//! Active measurements: the exporter's own cost, and runtimes against the baselines.

@@ -1,0 +1,206 @@
+//! File, environment and flags into one [`Config`], validated whole before anything starts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::catalog::Collector;
+use crate::root::{Clock, Root};
+
+/// Everything that can be set. Plain values: readers need not know where one came from.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub web: Web,
+    pub log: Log,
+    pub path: Paths,
+    pub collectors: CollectorSet,
+    pub runtime: Runtimes,
+    pub containers: Selection,
+    /// User labels shown on `kina_container_info` as `label_NAME`.
+    pub label_allow: Vec<String>,
+    /// `--profile cadvisor`: also the ill-named series.
+    pub profile_cadvisor: bool,
+    pub network: Network,
+    /// Overrides of targets, baselines and thresholds, by name.
+    pub targets: BTreeMap<String, f64>,
+    pub startup: Startup,
+    /// Where this came from, for reload; None without `--config.file`.
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Web {
+    pub listen: Vec<String>,
+    pub systemd_socket: bool,
+    pub telemetry_path: String,
+    pub max_requests: usize,
+    pub config_file: Option<PathBuf>,
+    /// `POST /-/reload` from anywhere, not from loopback alone.
+    pub enable_lifecycle: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Log {
+    pub level: String,
+    pub json: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Paths {
+    pub procfs: PathBuf,
+    pub sysfs: PathBuf,
+    pub cgroup: PathBuf,
+    pub rootfs: PathBuf,
+}
+
+#[derive(Debug, Clone)]
+pub struct Runtimes {
+    pub docker: RuntimeSource,
+    pub podman: RuntimeSource,
+    pub containerd: RuntimeSource,
+    pub cgroup: CgroupSource,
+    pub apple: AppleSource,
+}
+
+/// A runtime reached over a Unix socket.
+#[derive(Debug, Clone)]
+pub struct RuntimeSource {
+    pub enabled: bool,
+    /// None: the usual places are looked at.
+    pub socket: Option<PathBuf>,
+    pub timeout: Duration,
+}
+
+/// Containers told by the cgroup tree alone.
+#[derive(Debug, Clone)]
+pub struct CgroupSource {
+    pub enabled: bool,
+    /// Further cgroups to treat as containers: a pattern over the cgroup path.
+    pub include: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct AppleSource {
+    pub enabled: bool,
+    pub command: Option<PathBuf>,
+    pub root: Option<PathBuf>,
+}
+
+/// Patterns over containers (anchored, as Prometheus anchors its own). A container is shown if every include that is set
+/// matches and no exclude does.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    pub name_include: Option<String>,
+    pub name_exclude: Option<String>,
+    pub image_include: Option<String>,
+    pub image_exclude: Option<String>,
+    /// Label name → pattern over its value.
+    pub label_include: BTreeMap<String, String>,
+    pub label_exclude: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Network {
+    /// Bytes a second, for interfaces that have no speed of their own.
+    pub link_speed: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Startup {
+    pub slow_threshold: Duration,
+    /// Distinct images with series of their own; the rest is counted under `other`.
+    pub max_images: usize,
+}
+
+/// Collectors that are on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CollectorSet(u32);
+
+impl CollectorSet {
+    pub const NONE: Self = Self(0);
+    pub const ALL: Self = Self((1 << Collector::COUNT) - 1);
+
+    pub fn contains(self, c: Collector) -> bool {
+        self.0 & (1 << c.index()) != 0
+    }
+
+    pub fn with(self, c: Collector) -> Self {
+        Self(self.0 | (1 << c.index()))
+    }
+
+    pub fn without(self, c: Collector) -> Self {
+        Self(self.0 & !(1 << c.index()))
+    }
+
+    pub fn intersect(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Collector> {
+        Collector::ALL.into_iter().filter(move |c| self.contains(*c))
+    }
+}
+
+impl FromIterator<Collector> for CollectorSet {
+    fn from_iter<I: IntoIterator<Item = Collector>>(iter: I) -> Self {
+        iter.into_iter().fold(Self::NONE, Self::with)
+    }
+}
+
+impl From<BTreeSet<Collector>> for CollectorSet {
+    fn from(set: BTreeSet<Collector>) -> Self {
+        set.into_iter().collect()
+    }
+}
+
+pub const DEFAULT_PORT: u16 = 10217;
+
+impl Default for Config {
+    fn default() -> Self {
+        let socket = || RuntimeSource { enabled: true, socket: None, timeout: Duration::from_secs(10) };
+        Self {
+            web: Web {
+                listen: vec![format!(":{DEFAULT_PORT}")],
+                systemd_socket: false,
+                telemetry_path: "/metrics".into(),
+                max_requests: 40,
+                config_file: None,
+                enable_lifecycle: false,
+            },
+            log: Log { level: "info".into(), json: false },
+            path: Paths {
+                procfs: "/proc".into(),
+                sysfs: "/sys".into(),
+                cgroup: "/sys/fs/cgroup".into(),
+                rootfs: "/".into(),
+            },
+            collectors: CollectorSet::ALL,
+            runtime: Runtimes {
+                docker: socket(),
+                podman: socket(),
+                containerd: socket(),
+                cgroup: CgroupSource { enabled: true, include: None },
+                apple: AppleSource { enabled: true, command: None, root: None },
+            },
+            containers: Selection::default(),
+            label_allow: Vec::new(),
+            profile_cadvisor: false,
+            network: Network::default(),
+            targets: BTreeMap::new(),
+            startup: Startup { slow_threshold: Duration::from_millis(1500), max_images: 200 },
+            file: None,
+        }
+    }
+}
+
+impl Config {
+    pub fn root(&self) -> Root {
+        Root {
+            procfs: self.path.procfs.clone(),
+            sysfs: self.path.sysfs.clone(),
+            cgroup: self.path.cgroup.clone(),
+            rootfs: self.path.rootfs.clone(),
+            clock: Clock::System,
+        }
+    }
+}

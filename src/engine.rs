@@ -1,0 +1,307 @@
+//! One collection: the directory names the containers, readers fill the snapshot, collectors make samples of it.
+//!
+//! Collections run on a thread of their own, one at a time; requests that arrive while one with the same collectors runs
+//! share its result. Nothing runs between scrapes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::catalog::{self, Collector, Profile};
+use crate::collect;
+use crate::config::{CollectorSet, Config};
+use crate::held::Held;
+use crate::kernel::{self, Context, Reader};
+use crate::probe::{Answer, Capabilities};
+use crate::root::{ReadBuf, Root, SECOND};
+use crate::runtime::{Container, Directory, Key};
+use crate::sample::{Entity, Samples};
+use crate::snapshot::{ContainerFacts, Snapshot};
+
+/// What a collection brought, ready to be encoded in any format.
+#[derive(Debug, Default)]
+pub struct Collection {
+    pub snapshot: Snapshot,
+    pub samples: Samples,
+}
+
+/// Everything that lives as long as the exporter does.
+#[derive(Debug)]
+pub struct Shared {
+    pub root: Root,
+    pub config: RwLock<Arc<Config>>,
+    pub directory: Directory,
+    pub capabilities: Capabilities,
+    pub held: Held,
+}
+
+impl Shared {
+    pub fn new(root: Root, config: Config) -> Arc<Self> {
+        Arc::new(Self {
+            root,
+            config: RwLock::new(Arc::new(config)),
+            directory: Directory::default(),
+            capabilities: Capabilities::default(),
+            held: Held::default(),
+        })
+    }
+
+    pub fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_config(&self, config: Config) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+}
+
+struct Request {
+    wanted: CollectorSet,
+    reply: oneshot::Sender<Arc<Collection>>,
+}
+
+/// Handle to the collecting thread.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+    requests: mpsc::UnboundedSender<Request>,
+}
+
+/// The collecting thread has ended: only while the process shuts down.
+#[derive(Debug, thiserror::Error)]
+#[error("the collecting thread has ended")]
+pub struct Stopped;
+
+/// How long a scrape waits for identities that are on their way from a runtime.
+const SETTLE: Duration = Duration::from_millis(250);
+
+impl Engine {
+    pub fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
+        let (requests, inbox) = mpsc::unbounded_channel();
+        let worker = Worker::new(shared.clone());
+        std::thread::Builder::new().name("collect".into()).spawn(move || worker.run(inbox))?;
+        Ok(Self { shared, requests })
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Collects what is wanted (of the collectors that are on).
+    pub async fn collect(&self, wanted: CollectorSet) -> Result<Arc<Collection>, Stopped> {
+        self.shared.directory.settled(SETTLE).await;
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Request { wanted, reply }).map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+}
+
+struct Live {
+    slot: usize,
+    container: Arc<Container>,
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    readers: Vec<(Collector, Box<dyn Reader>)>,
+    buf: ReadBuf,
+    generation: Option<u64>,
+    live: HashMap<Key, Live>,
+    free: Vec<usize>,
+    next_slot: usize,
+    slots: Vec<usize>,
+    listing: Arc<Vec<Arc<Container>>>,
+    entities: Vec<Entity>,
+    outcomes: [Option<Outcome>; Collector::COUNT],
+    /// Collections handed out earlier; one that nobody holds any more is filled again.
+    pool: Vec<Arc<Collection>>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Outcome {
+    nanos: i64,
+    failures: u32,
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>) -> Self {
+        let readers = Collector::ALL.into_iter().filter_map(|c| Some((c, kernel::reader(c)?))).collect();
+        Self {
+            shared,
+            readers,
+            buf: ReadBuf::default(),
+            generation: None,
+            live: HashMap::new(),
+            free: Vec::new(),
+            next_slot: 0,
+            slots: Vec::new(),
+            listing: Arc::default(),
+            entities: Vec::new(),
+            outcomes: [None; Collector::COUNT],
+            pool: Vec::new(),
+        }
+    }
+
+    fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Request>) {
+        while let Some(first) = inbox.blocking_recv() {
+            // All who ask for the same now get the same answer.
+            let mut waiting = vec![first];
+            while let Ok(more) = inbox.try_recv() {
+                waiting.push(more);
+            }
+            while let Some(wanted) = waiting.first().map(|r| r.wanted) {
+                let collection = self.collect(wanted);
+                for r in waiting.extract_if(.., |r| r.wanted == wanted) {
+                    let _ = r.reply.send(collection.clone());
+                }
+            }
+        }
+    }
+
+    /// Follows the directory: opens what is new, closes what is gone, reopens what was restarted.
+    fn sync(&mut self, config: &Config) {
+        let (generation, listing) = self.shared.directory.list();
+        if self.generation == Some(generation) {
+            return;
+        }
+        self.generation = Some(generation);
+        let shared = self.shared.clone();
+        let mut ctx = Context {
+            root: &shared.root,
+            config,
+            capabilities: &shared.capabilities,
+            held: &shared.held,
+            buf: &mut self.buf,
+            failures: 0,
+        };
+        let mut gone = std::mem::take(&mut self.live);
+        self.slots.clear();
+        for container in listing.iter() {
+            let key = container.key();
+            let live = match gone.remove(&key) {
+                Some(old) if same_run(&old.container, container) => {
+                    Live { slot: old.slot, container: container.clone() }
+                }
+                other => {
+                    let slot = match other {
+                        Some(old) => {
+                            self.readers.iter_mut().for_each(|(_, r)| r.close(old.slot));
+                            old.slot
+                        }
+                        None => self.free.pop().unwrap_or_else(|| {
+                            self.next_slot += 1;
+                            self.next_slot - 1
+                        }),
+                    };
+                    for (_, reader) in &mut self.readers {
+                        reader.open(slot, container, &mut ctx);
+                    }
+                    Live { slot, container: container.clone() }
+                }
+            };
+            self.slots.push(live.slot);
+            self.live.insert(key, live);
+        }
+        for old in gone.into_values() {
+            self.readers.iter_mut().for_each(|(_, r)| r.close(old.slot));
+            self.free.push(old.slot);
+        }
+        self.listing = listing;
+    }
+
+    fn collect(&mut self, wanted: CollectorSet) -> Arc<Collection> {
+        let shared = self.shared.clone();
+        let config = shared.config();
+        let wanted = wanted.intersect(config.collectors);
+        self.sync(&config);
+        let mut collection = self.take_collection();
+        let Some(Collection { snapshot, samples }) = Arc::get_mut(&mut collection) else {
+            unreachable!("a collection just taken has no other owner")
+        };
+        let clock = &shared.root.clock;
+        snapshot.wall = clock.wall();
+        snapshot.boot = clock.boot();
+        snapshot.containers.resize_with(self.listing.len(), ContainerFacts::default);
+        for (facts, container) in snapshot.containers.iter_mut().zip(self.listing.iter()) {
+            facts.reset(container.clone());
+        }
+
+        self.outcomes = [None; Collector::COUNT];
+        for (collector, reader) in self.readers.iter_mut().filter(|(c, _)| wanted.contains(*c)) {
+            let mut ctx = Context {
+                root: &shared.root,
+                config: &config,
+                capabilities: &shared.capabilities,
+                held: &shared.held,
+                buf: &mut self.buf,
+                failures: 0,
+            };
+            let begin = clock.boot();
+            reader.read(snapshot, &self.slots, &mut ctx);
+            let outcome = Outcome { nanos: clock.boot() - begin, failures: ctx.failures };
+            self.outcomes[collector.index()] = Some(outcome);
+        }
+
+        samples.clear();
+        self.entities.clear();
+        for facts in &snapshot.containers {
+            let entity = if facts.gone { Entity::NONE } else { samples.entity(&facts.container.labels) };
+            self.entities.push(entity);
+        }
+        for collector in wanted.iter() {
+            let begin = clock.boot();
+            collect::emit(collector, snapshot, &self.entities, &config, samples);
+            let outcome = self.outcomes[collector.index()].get_or_insert_default();
+            outcome.nanos += clock.boot() - begin;
+        }
+        if wanted.contains(Collector::Exporter) {
+            self.emit_outcomes(samples);
+        }
+        shared.held.samples(samples, |id| wanted.contains(id.family().collector));
+        if !config.profile_cadvisor {
+            samples.drop_profile(Profile::Cadvisor);
+        }
+
+        self.pool.push(collection.clone());
+        collection
+    }
+
+    fn emit_outcomes(&self, out: &mut Samples) {
+        for collector in Collector::ALL {
+            if let Some(outcome) = self.outcomes[collector.index()] {
+                let labels = [("collector", collector.name())];
+                out.push_with(catalog::COLLECTOR_DURATION, Entity::NONE, &labels, outcome.nanos as f64 / SECOND as f64);
+                let success = f64::from(u8::from(outcome.failures == 0));
+                out.push_with(catalog::COLLECTOR_SUCCESS, Entity::NONE, &labels, success);
+            }
+        }
+        self.shared.capabilities.each(|name, answer| {
+            let (reason, value) = match answer {
+                Answer::Yes => ("", 1.0),
+                Answer::No(reason) => (reason.as_str(), 0.0),
+            };
+            out.push_with(catalog::CAPABILITY, Entity::NONE, &[("capability", name), ("reason", reason)], value);
+        });
+    }
+
+    fn take_collection(&mut self) -> Arc<Collection> {
+        let free = self.pool.iter().position(|c| Arc::strong_count(c) == 1);
+        match free {
+            Some(i) => self.pool.swap_remove(i),
+            None => {
+                // Slow readers hold theirs: forget it, it is freed when they end.
+                if self.pool.len() > 2 {
+                    self.pool.clear();
+                }
+                Arc::new(Collection { samples: Samples::new(), ..Collection::default() })
+            }
+        }
+    }
+}
+
+/// Whether open descriptors and counters still belong to this run of the container.
+fn same_run(old: &Container, new: &Container) -> bool {
+    old.pid == new.pid && old.started == new.started && old.cgroup == new.cgroup
+}

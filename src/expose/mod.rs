@@ -1,0 +1,1 @@
+//! Samples → bytes: classic text, OpenMetrics, protobuf, OTLP.

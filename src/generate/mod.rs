@@ -1,0 +1,1 @@
+//! Catalog and targets → rules, alerts, dashboards, reference documentation.

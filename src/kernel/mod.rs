@@ -1,0 +1,82 @@
+//! Bytes → structs of `Option`: one file a kernel file family, and the readers that keep descriptors open.
+//!
+//! A [`Reader`] owns what one collector needs of each live container (open files, previous counters), in a slot that
+//! stays the same for the container's life.
+
+use std::sync::Arc;
+
+use crate::catalog::{self, Collector};
+use crate::config::Config;
+use crate::held::Held;
+use crate::probe::Capabilities;
+use crate::root::{ReadBuf, ReadError, Root};
+use crate::runtime::Container;
+use crate::snapshot::Snapshot;
+
+/// What a reader may use while it works.
+pub struct Context<'a> {
+    pub root: &'a Root,
+    pub config: &'a Config,
+    pub capabilities: &'a Capabilities,
+    pub held: &'a Held,
+    pub buf: &'a mut ReadBuf,
+    /// Set by [`Context::failed`]: the collector did not succeed this time.
+    pub failures: u32,
+}
+
+impl Context<'_> {
+    /// Judges a failed read: gone and absent are no failure; the rest is counted by kind and lowers success.
+    pub fn failed(&mut self, collector: Collector, error: ReadError) {
+        if matches!(error, ReadError::Gone | ReadError::Absent) {
+            return;
+        }
+        self.failures += 1;
+        self.held.inc(catalog::READ_ERRORS, &[collector.name(), error.kind()]);
+    }
+}
+
+/// One collector's way to its facts.
+pub trait Reader: Send {
+    /// A container appeared, or was restarted: forget what the slot held and open what is needed.
+    fn open(&mut self, slot: usize, container: &Arc<Container>, ctx: &mut Context<'_>);
+
+    /// The container is gone: close everything.
+    fn close(&mut self, slot: usize);
+
+    /// Fills this collector's facts of every container (`slots[i]` is the slot of `snapshot.containers[i]`) and of the
+    /// host. Sets `gone` on a container that vanished.
+    fn read(&mut self, snapshot: &mut Snapshot, slots: &[usize], ctx: &mut Context<'_>);
+}
+
+/// State by slot: grows as needed, `None` where nothing is open.
+pub struct Slots<T>(Vec<Option<T>>);
+
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Slots<T> {
+    pub fn set(&mut self, slot: usize, state: T) {
+        if slot >= self.0.len() {
+            self.0.resize_with(slot + 1, || None);
+        }
+        self.0[slot] = Some(state);
+    }
+
+    pub fn clear(&mut self, slot: usize) {
+        if let Some(s) = self.0.get_mut(slot) {
+            *s = None;
+        }
+    }
+
+    pub fn get(&mut self, slot: usize) -> Option<&mut T> {
+        self.0.get_mut(slot)?.as_mut()
+    }
+}
+
+/// The reader of a collector, where it has one on this platform.
+pub fn reader(_collector: Collector) -> Option<Box<dyn Reader>> {
+    None
+}

@@ -1,0 +1,301 @@
+//! The injected outside: file-system roots, clocks, sockets and commands.
+//!
+//! Everything that leaves the process goes through a [`Root`], so that the whole exporter runs on a recorded tree with
+//! a clock that a test moves by hand. Outside this file nothing may name `std::fs`, `SystemTime`, `Instant`,
+//! `UnixStream` or `Command` (a test holds that).
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+/// Why a fact could not be read, told apart by what the caller does with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReadError {
+    /// The thing itself went away while it was read (a removed cgroup answers ENODEV): drop it, no error.
+    Gone,
+    /// Not permitted: a capability is missing, tell which.
+    Denied,
+    /// This kernel or this container does not have it: absent, never an error.
+    Absent,
+    /// It answered, but not in the form its documentation promises.
+    Malformed,
+    /// Anything else, with its errno.
+    Io(i32),
+}
+
+impl ReadError {
+    /// Classifies by raw errno alone: `ErrorKind` hides ENODEV behind `Uncategorized`.
+    pub fn from_io(e: &io::Error) -> Self {
+        match e.raw_os_error() {
+            Some(libc::ENODEV | libc::ESRCH) => Self::Gone,
+            Some(libc::ENOENT | libc::ENOTDIR | libc::EOPNOTSUPP | libc::ENOSYS) => Self::Absent,
+            Some(libc::EACCES | libc::EPERM) => Self::Denied,
+            Some(errno) => Self::Io(errno),
+            None => Self::Malformed,
+        }
+    }
+
+    /// The value of the `kind` label of `kina_read_errors_total`.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Denied => "denied",
+            Self::Absent => "absent",
+            Self::Malformed => "malformed",
+            Self::Io(_) => "io",
+        }
+    }
+}
+
+impl From<io::Error> for ReadError {
+    fn from(e: io::Error) -> Self {
+        Self::from_io(&e)
+    }
+}
+
+impl std::fmt::Display for ReadError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Io(errno) => write!(f, "{}", io::Error::from_raw_os_error(*errno)),
+            other => f.write_str(other.kind()),
+        }
+    }
+}
+
+/// Nanoseconds of one of the clocks below. Wall time counts from the Unix epoch, boot time from the kernel's start.
+pub type Nanos = i64;
+
+pub const SECOND: Nanos = 1_000_000_000;
+
+/// Wall and boot clock. A test moves [`FakeClock`] by hand, also backwards (skew) and in leaps.
+#[derive(Clone, Debug)]
+pub enum Clock {
+    System,
+    Fake(Arc<FakeClock>),
+}
+
+#[derive(Debug, Default)]
+pub struct FakeClock {
+    pub wall: AtomicI64,
+    pub boot: AtomicI64,
+}
+
+fn clock_gettime(clock: libc::clockid_t) -> Nanos {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is a valid, writable timespec; the clock ids used here exist on every supported kernel.
+    unsafe { libc::clock_gettime(clock, &mut ts) };
+    ts.tv_sec as Nanos * SECOND + ts.tv_nsec as Nanos
+}
+
+impl Clock {
+    /// Nanoseconds since the Unix epoch (`CLOCK_REALTIME`).
+    pub fn wall(&self) -> Nanos {
+        match self {
+            Self::System => clock_gettime(libc::CLOCK_REALTIME),
+            Self::Fake(c) => c.wall.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Nanoseconds since the host booted, sleep included (`CLOCK_BOOTTIME`, the clock of `/proc/PID/stat` field 22);
+    /// never goes backwards. macOS has no such clock: its monotonic one stands in.
+    pub fn boot(&self) -> Nanos {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::System => clock_gettime(libc::CLOCK_BOOTTIME),
+            #[cfg(not(target_os = "linux"))]
+            Self::System => clock_gettime(libc::CLOCK_MONOTONIC),
+            Self::Fake(c) => c.boot.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// Where the outside is. Cheap to share behind an `Arc`; every path is under one of these roots.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// `/proc` of the host (`--path.procfs`).
+    pub procfs: PathBuf,
+    /// `/sys` of the host (`--path.sysfs`).
+    pub sysfs: PathBuf,
+    /// `/sys/fs/cgroup` of the host (`--path.cgroup`).
+    pub cgroup: PathBuf,
+    /// `/` of the host (`--path.rootfs`): sockets, `/run`, `/etc/machine-id`.
+    pub rootfs: PathBuf,
+    pub clock: Clock,
+}
+
+impl Default for Root {
+    fn default() -> Self {
+        Self {
+            procfs: "/proc".into(),
+            sysfs: "/sys".into(),
+            cgroup: "/sys/fs/cgroup".into(),
+            rootfs: "/".into(),
+            clock: Clock::System,
+        }
+    }
+}
+
+impl Root {
+    /// All roots below one folder, as recorded trees have them (`proc`, `sys`, `sys/fs/cgroup`).
+    pub fn at(dir: &Path, clock: Clock) -> Self {
+        Self {
+            procfs: dir.join("proc"),
+            sysfs: dir.join("sys"),
+            cgroup: dir.join("sys/fs/cgroup"),
+            rootfs: dir.to_path_buf(),
+            clock,
+        }
+    }
+
+    /// An absolute path of the host, seen through `--path.rootfs`.
+    pub fn host_path(&self, absolute: &Path) -> PathBuf {
+        if self.rootfs == Path::new("/") {
+            return absolute.to_path_buf();
+        }
+        self.rootfs.join(absolute.strip_prefix("/").unwrap_or(absolute))
+    }
+
+    pub fn open(&self, path: &Path) -> Result<File, ReadError> {
+        open_at(libc::AT_FDCWD, path, libc::O_RDONLY)
+    }
+
+    /// Opens a directory for use with [`open_beneath`].
+    pub fn open_dir(&self, path: &Path) -> Result<File, ReadError> {
+        open_at(libc::AT_FDCWD, path, libc::O_RDONLY | libc::O_DIRECTORY)
+    }
+
+    /// Reads a small file once, whole. For set-up paths; the scrape path keeps descriptors and uses [`pread_all`].
+    pub fn read_to_string(&self, path: &Path) -> Result<String, ReadError> {
+        let bytes = self.read_bytes(path)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    pub fn read_bytes(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
+        std::fs::read(path).map_err(Into::into)
+    }
+
+    pub fn read_link(&self, path: &Path) -> Result<PathBuf, ReadError> {
+        std::fs::read_link(path).map_err(Into::into)
+    }
+
+    pub fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    pub fn metadata(&self, path: &Path) -> Result<std::fs::Metadata, ReadError> {
+        std::fs::metadata(path).map_err(Into::into)
+    }
+
+    /// Names in a directory, sorted (a recorded tree and a kernel list in different orders; output must not depend on it).
+    pub fn list(&self, path: &Path) -> Result<Vec<String>, ReadError> {
+        let mut names: Vec<String> =
+            std::fs::read_dir(path)?.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Names of the sub-directories of a directory, sorted.
+    pub fn list_dirs(&self, path: &Path) -> Result<Vec<String>, ReadError> {
+        let mut names: Vec<String> = std::fs::read_dir(path)?
+            .filter_map(|e| {
+                let e = e.ok()?;
+                e.file_type().ok()?.is_dir().then_some(())?;
+                e.file_name().into_string().ok()
+            })
+            .collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// Connects to a Unix socket of the host, giving up after `limit`.
+    pub async fn connect_unix(&self, path: &Path, limit: Duration) -> io::Result<tokio::net::UnixStream> {
+        let path = self.host_path(path);
+        tokio::time::timeout(limit, tokio::net::UnixStream::connect(path))
+            .await
+            .map_err(|_| io::Error::from_raw_os_error(libc::ETIMEDOUT))?
+    }
+
+    /// A child process with no standard input that dies with its handle; the caller sets the time limit.
+    pub fn command(&self, program: &Path) -> tokio::process::Command {
+        let mut c = tokio::process::Command::new(program);
+        c.stdin(std::process::Stdio::null()).kill_on_drop(true);
+        c
+    }
+}
+
+fn open_at(dir: i32, path: &Path, flags: i32) -> Result<File, ReadError> {
+    let c = CString::new(path.as_os_str().as_bytes()).map_err(|_| ReadError::Malformed)?;
+    // SAFETY: `c` is a NUL-terminated path that outlives the call; the result is checked before use.
+    let fd = unsafe { libc::openat(dir, c.as_ptr(), flags | libc::O_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error().into());
+    }
+    // SAFETY: `fd` was just returned by the kernel and has no other owner.
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// Opens `name` below an open directory: one path component to walk instead of the whole cgroup path.
+pub fn open_beneath(dir: &File, name: &str) -> Result<File, ReadError> {
+    open_at(dir.as_raw_fd(), Path::new(name), libc::O_RDONLY)
+}
+
+/// The one reused read buffer of a collection.
+pub struct ReadBuf {
+    bytes: Vec<u8>,
+}
+
+/// A kernel file larger than this is cut: nothing that is read here is legitimately larger.
+pub const MAX_FILE: usize = 16 << 20;
+
+impl Default for ReadBuf {
+    fn default() -> Self {
+        Self { bytes: vec![0; 16 << 10] }
+    }
+}
+
+impl ReadBuf {
+    /// Reads a kernel file that is one record (every cgroup file) from its start: one `pread`, more only when it fills
+    /// the buffer.
+    pub fn pread<'b>(&'b mut self, file: &File) -> Result<&'b [u8], ReadError> {
+        self.pread_upto(file, usize::MAX)
+    }
+
+    /// Reads a multi-record `seq_file` (`/proc/net/*`), which hands out about a page a call: a short answer is the whole
+    /// file, a longer one may not be, and is read on until the kernel says end.
+    pub fn pread_records<'b>(&'b mut self, file: &File) -> Result<&'b [u8], ReadError> {
+        self.pread_upto(file, 2048)
+    }
+
+    fn pread_upto<'b>(&'b mut self, file: &File, whole_below: usize) -> Result<&'b [u8], ReadError> {
+        let mut len = 0;
+        loop {
+            let free = &mut self.bytes[len..];
+            // SAFETY: the pointer and length describe `free`, which is writable and lives through the call.
+            let n = unsafe { libc::pread(file.as_raw_fd(), free.as_mut_ptr().cast(), free.len(), len as libc::off_t) };
+            if n < 0 {
+                let e = io::Error::last_os_error();
+                if e.raw_os_error() == Some(libc::EINTR) {
+                    continue;
+                }
+                return Err(e.into());
+            }
+            let n = n as usize;
+            len += n;
+            if n == 0 || (len < self.bytes.len() && len < whole_below) {
+                return Ok(&self.bytes[..len]);
+            }
+            if len == self.bytes.len() {
+                if len >= MAX_FILE {
+                    return Err(ReadError::Malformed);
+                }
+                self.bytes.resize(len * 2, 0);
+            }
+        }
+    }
+}

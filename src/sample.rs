@@ -1,0 +1,399 @@
+//! Samples: what a collection says, in the order and shape in which every output format needs it.
+//!
+//! One table a metric family ([`crate::catalog`]), one row a sample. A row names its entity (a container, whose label
+//! block is rendered once in its life) and its own extra labels (rendered once, then found again by content), so that
+//! writing a sample copies bytes and formats one number. All tables are kept from scrape to scrape: once warm, filling
+//! them allocates nothing.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+
+use crate::catalog::{self, FamilyId};
+
+/// The identity labels of a container, as pairs and as text.
+#[derive(Debug, PartialEq, Eq)]
+pub struct LabelBlock {
+    pub pairs: Vec<(&'static str, String)>,
+    /// `id="…",name="…"`, escaped for the text formats, without braces. Empty when there are no labels.
+    pub text: Box<[u8]>,
+}
+
+impl LabelBlock {
+    /// Labels with empty values are left out: to Prometheus they are the same as absent.
+    pub fn new(pairs: Vec<(&'static str, String)>) -> Self {
+        let pairs: Vec<_> = pairs.into_iter().filter(|(_, v)| !v.is_empty()).collect();
+        let mut text = Vec::with_capacity(64 + pairs.iter().map(|(k, v)| k.len() + v.len() + 4).sum::<usize>());
+        for (name, value) in &pairs {
+            render_pair(&mut text, name, value);
+        }
+        Self { pairs, text: text.into_boxed_slice() }
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str())
+    }
+}
+
+/// Appends `name="value"`, with a comma before it when it is not the first; escapes as text 0.0.4 and OpenMetrics both do.
+fn render_pair(out: &mut Vec<u8>, name: &str, value: &str) {
+    if !out.is_empty() {
+        out.push(b',');
+    }
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"=\"");
+    for &b in value.as_bytes() {
+        match b {
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b => out.push(b),
+        }
+    }
+    out.push(b'"');
+}
+
+/// A container (or other thing with a label block) within one [`Samples`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Entity(u32);
+
+impl Entity {
+    /// No identity labels: host, exporter and event families.
+    pub const NONE: Entity = Entity(u32::MAX);
+}
+
+/// A set of extra labels within one [`Samples`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Extra(u32);
+
+impl Extra {
+    pub const NONE: Extra = Extra(u32::MAX);
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    pub entity: Entity,
+    pub extra: Extra,
+    pub value: f64,
+}
+
+/// One histogram sample. Bucket counts are in the shared pool, cumulative only when written.
+#[derive(Debug, Clone, Copy)]
+pub struct HistRow {
+    pub entity: Entity,
+    pub extra: Extra,
+    hist: u32,
+}
+
+/// Classic buckets plus, for scrapers that take them, native ones (base-2 exponential, as Prometheus defines schema 0–8).
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Histogram {
+    /// Upper bounds, ascending, without +Inf.
+    pub bounds: &'static [f64],
+    /// Not cumulative; one more than `bounds`, the last one for +Inf.
+    pub counts: Vec<u64>,
+    pub sum: f64,
+    pub count: u64,
+    /// Sorted by index; bucket `i` holds values in (2^((i−1)/2^schema), 2^(i/2^schema)].
+    pub native: Vec<(i32, u64)>,
+    /// Observations at or below [`ZERO_THRESHOLD`].
+    pub native_zero: u64,
+    /// At most one per bucket, the newest; empty for most histograms.
+    pub exemplars: Vec<Exemplar>,
+}
+
+/// Schema of native histograms: 8 buckets for each power of two, 9 % wide.
+pub const NATIVE_SCHEMA: i32 = 3;
+/// Observations not greater than this count into the native zero bucket (Prometheus' own default).
+pub const ZERO_THRESHOLD: f64 = 2.938735877055719e-39;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exemplar {
+    /// Index into `counts`.
+    pub bucket: usize,
+    pub value: f64,
+    pub labels: Vec<(&'static str, String)>,
+    /// Seconds since the Unix epoch.
+    pub timestamp: f64,
+}
+
+impl Histogram {
+    pub fn new(bounds: &'static [f64]) -> Self {
+        Self { bounds, counts: vec![0; bounds.len() + 1], ..Self::default() }
+    }
+
+    /// Counts one observation. Returns the classic bucket that it fell into.
+    pub fn observe(&mut self, value: f64) -> usize {
+        let bucket = self.bounds.partition_point(|b| *b < value);
+        self.counts[bucket] += 1;
+        self.sum += value;
+        self.count += 1;
+        if value <= ZERO_THRESHOLD {
+            self.native_zero += 1;
+        } else {
+            let index = native_index(value);
+            match self.native.binary_search_by_key(&index, |(i, _)| *i) {
+                Ok(at) => self.native[at].1 += 1,
+                Err(at) => self.native.insert(at, (index, 1)),
+            }
+        }
+        bucket
+    }
+
+    /// Counts one observation and keeps its exemplar, replacing an older one of the same bucket.
+    pub fn observe_with(&mut self, value: f64, labels: Vec<(&'static str, String)>, timestamp: f64) {
+        let bucket = self.observe(value);
+        let exemplar = Exemplar { bucket, value, labels, timestamp };
+        match self.exemplars.iter_mut().find(|e| e.bucket == bucket) {
+            Some(old) => *old = exemplar,
+            None => self.exemplars.push(exemplar),
+        }
+    }
+
+    fn copy_from(&mut self, other: &Histogram) {
+        self.bounds = other.bounds;
+        self.counts.clone_from(&other.counts);
+        self.sum = other.sum;
+        self.count = other.count;
+        self.native.clone_from(&other.native);
+        self.native_zero = other.native_zero;
+        self.exemplars.clone_from(&other.exemplars);
+    }
+}
+
+/// Index of the native bucket that holds `value` (> 0): ⌈log2(value) × 2^schema⌉, exact at the boundaries.
+fn native_index(value: f64) -> i32 {
+    let per_octave = f64::from(1 << NATIVE_SCHEMA);
+    let mut index = (value.log2() * per_octave).ceil() as i32;
+    // log2 rounds: mend the one-off at a boundary by comparing with the bound itself.
+    if value <= ((f64::from(index) - 1.0) / per_octave).exp2() {
+        index -= 1;
+    } else if value > (f64::from(index) / per_octave).exp2() {
+        index += 1;
+    }
+    index
+}
+
+/// One family's samples.
+#[derive(Debug, Default)]
+pub struct Table {
+    pub rows: Vec<Row>,
+    pub hists: Vec<HistRow>,
+}
+
+impl Table {
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.hists.is_empty()
+    }
+}
+
+#[derive(Debug, Default)]
+struct ExtraLabels {
+    pairs: Vec<(String, String)>,
+    text: Box<[u8]>,
+}
+
+type FastHash = BuildHasherDefault<DefaultHasher>;
+
+/// All samples of one collection. See the module's text for the shape and why.
+#[derive(Debug, Default)]
+pub struct Samples {
+    tables: Vec<Table>,
+    entities: Vec<Arc<LabelBlock>>,
+    extras: Vec<ExtraLabels>,
+    extra_index: HashMap<Box<[u8]>, u32, FastHash>,
+    scratch: Vec<u8>,
+    pool: Vec<Histogram>,
+    pool_used: usize,
+}
+
+/// Distinct extra label sets kept before the table starts anew: devices, interfaces and peers come and go.
+const MAX_EXTRAS: usize = 65_536;
+
+impl Samples {
+    pub fn new() -> Self {
+        let mut tables = Vec::new();
+        tables.resize_with(catalog::families().len(), Table::default);
+        Self { tables, ..Self::default() }
+    }
+
+    /// Empties all tables, keeping their memory for the next collection.
+    pub fn clear(&mut self) {
+        for t in &mut self.tables {
+            t.rows.clear();
+            t.hists.clear();
+        }
+        self.entities.clear();
+        self.pool_used = 0;
+        if self.extras.len() > MAX_EXTRAS {
+            self.extras.clear();
+            self.extra_index.clear();
+        }
+    }
+
+    pub fn entity(&mut self, labels: &Arc<LabelBlock>) -> Entity {
+        self.entities.push(labels.clone());
+        Entity((self.entities.len() - 1) as u32)
+    }
+
+    pub fn entities(&self) -> &[Arc<LabelBlock>] {
+        &self.entities
+    }
+
+    /// Finds or renders a set of extra labels. No allocation when the set was seen before.
+    pub fn extra(&mut self, pairs: &[(&str, &str)]) -> Extra {
+        if pairs.is_empty() {
+            return Extra::NONE;
+        }
+        self.scratch.clear();
+        for (name, value) in pairs {
+            if !value.is_empty() {
+                render_pair(&mut self.scratch, name, value);
+            }
+        }
+        if let Some(&index) = self.extra_index.get(self.scratch.as_slice()) {
+            return Extra(index);
+        }
+        let text: Box<[u8]> = self.scratch.as_slice().into();
+        let index = self.extras.len() as u32;
+        self.extras.push(ExtraLabels {
+            pairs: pairs.iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+            text: text.clone(),
+        });
+        self.extra_index.insert(text, index);
+        Extra(index)
+    }
+
+    /// Adds a sample without extra labels.
+    #[inline]
+    pub fn push(&mut self, family: FamilyId, entity: Entity, value: f64) {
+        self.tables[family.index()].rows.push(Row { entity, extra: Extra::NONE, value });
+    }
+
+    /// Adds a sample if there is a value: absent stays absent.
+    #[inline]
+    pub fn push_opt(&mut self, family: FamilyId, entity: Entity, value: Option<impl IntoValue>) {
+        if let Some(v) = value {
+            self.push(family, entity, v.into_value());
+        }
+    }
+
+    /// Adds a sample with extra labels.
+    pub fn push_with(&mut self, family: FamilyId, entity: Entity, pairs: &[(&str, &str)], value: f64) {
+        let extra = self.extra(pairs);
+        self.tables[family.index()].rows.push(Row { entity, extra, value });
+    }
+
+    pub fn push_with_opt(
+        &mut self,
+        family: FamilyId,
+        entity: Entity,
+        pairs: &[(&str, &str)],
+        value: Option<impl IntoValue>,
+    ) {
+        if let Some(v) = value {
+            self.push_with(family, entity, pairs, v.into_value());
+        }
+    }
+
+    /// Adds a sample whose extra labels were looked up before with [`Samples::extra`] in this same collection.
+    #[inline]
+    pub fn push_extra(&mut self, family: FamilyId, entity: Entity, extra: Extra, value: f64) {
+        self.tables[family.index()].rows.push(Row { entity, extra, value });
+    }
+
+    /// Adds a histogram sample, copied into a reused slot.
+    pub fn push_histogram(&mut self, family: FamilyId, entity: Entity, pairs: &[(&str, &str)], h: &Histogram) {
+        let extra = self.extra(pairs);
+        if self.pool_used == self.pool.len() {
+            self.pool.push(Histogram::default());
+        }
+        self.pool[self.pool_used].copy_from(h);
+        self.tables[family.index()].hists.push(HistRow { entity, extra, hist: self.pool_used as u32 });
+        self.pool_used += 1;
+    }
+
+    /// Empties the families of a profile that was not asked for.
+    pub fn drop_profile(&mut self, profile: catalog::Profile) {
+        for (family, table) in catalog::families().iter().zip(&mut self.tables) {
+            if family.profile == profile {
+                table.rows.clear();
+                table.hists.clear();
+            }
+        }
+    }
+
+    pub fn table(&self, family: FamilyId) -> &Table {
+        &self.tables[family.index()]
+    }
+
+    pub fn histogram(&self, row: &HistRow) -> &Histogram {
+        &self.pool[row.hist as usize]
+    }
+
+    /// The rendered identity labels of a row, empty for [`Entity::NONE`].
+    #[inline]
+    pub fn entity_text(&self, entity: Entity) -> &[u8] {
+        if entity == Entity::NONE { &[] } else { &self.entities[entity.0 as usize].text }
+    }
+
+    #[inline]
+    pub fn extra_text(&self, extra: Extra) -> &[u8] {
+        if extra == Extra::NONE { &[] } else { &self.extras[extra.0 as usize].text }
+    }
+
+    pub fn entity_block(&self, entity: Entity) -> Option<&Arc<LabelBlock>> {
+        (entity != Entity::NONE).then(|| &self.entities[entity.0 as usize])
+    }
+
+    /// All labels of a row, identity first.
+    pub fn labels(&self, entity: Entity, extra: Extra) -> impl Iterator<Item = (&str, &str)> {
+        let own = self.entity_block(entity).map(|b| b.pairs.as_slice()).unwrap_or_default();
+        let more = if extra == Extra::NONE { &[][..] } else { self.extras[extra.0 as usize].pairs.as_slice() };
+        own.iter().map(|(k, v)| (*k, v.as_str())).chain(more.iter().map(|(k, v)| (k.as_str(), v.as_str())))
+    }
+
+    /// Number of samples, a histogram counting as one.
+    pub fn len(&self) -> usize {
+        self.tables.iter().map(|t| t.rows.len() + t.hists.len()).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.tables.iter().all(Table::is_empty)
+    }
+}
+
+/// What a fact may be: counts, bytes, seconds.
+pub trait IntoValue {
+    fn into_value(self) -> f64;
+}
+
+impl IntoValue for f64 {
+    fn into_value(self) -> f64 {
+        self
+    }
+}
+
+impl IntoValue for u64 {
+    fn into_value(self) -> f64 {
+        self as f64
+    }
+}
+
+impl IntoValue for u32 {
+    fn into_value(self) -> f64 {
+        f64::from(self)
+    }
+}
+
+impl IntoValue for i64 {
+    fn into_value(self) -> f64 {
+        self as f64
+    }
+}
+
+impl IntoValue for bool {
+    fn into_value(self) -> f64 {
+        f64::from(u8::from(self))
+    }
+}

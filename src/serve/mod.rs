@@ -1,0 +1,1 @@
+//! HTTP: metrics, status page, API, health, TLS and authentication.

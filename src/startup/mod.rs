@@ -1,0 +1,1 @@
+//! Runtime events → phases → histograms, held beside the snapshot.

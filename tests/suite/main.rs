@@ -1,0 +1,17 @@
+//! The whole suite, one binary.
+#![allow(clippy::unwrap_used)]
+
+mod apple;
+#[allow(dead_code)]
+mod common;
+mod config;
+mod expose;
+mod golden;
+mod host;
+mod kernel;
+mod network;
+mod otlp;
+mod runtime;
+mod serve;
+mod startup;
+mod targets;
