@@ -8,6 +8,7 @@ mod config;
 mod expose;
 mod golden;
 mod host;
+mod house;
 mod kernel;
 mod network;
 mod otlp;
