@@ -10,6 +10,8 @@ mod golden;
 mod host;
 mod house;
 mod kernel;
+#[allow(dead_code)]
+mod live;
 mod network;
 mod otlp;
 mod runtime;
