@@ -18,3 +18,5 @@ mod runtime;
 mod serve;
 mod startup;
 mod targets;
+#[allow(dead_code)]
+mod vm;
