@@ -5,6 +5,7 @@ mod apple;
 #[allow(dead_code)]
 mod common;
 mod config;
+mod e2e;
 mod expose;
 mod golden;
 mod host;
@@ -14,6 +15,7 @@ mod kernel;
 mod live;
 mod network;
 mod otlp;
+mod prometheus;
 mod runtime;
 mod serve;
 mod startup;

@@ -1,0 +1,129 @@
+//! A real Prometheus scrapes the real exporter, in each format that it offers.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::common::skip;
+use crate::live::{Docker, Exporter, http, wait_for, which};
+
+pub struct Prometheus {
+    child: Child,
+    pub address: SocketAddr,
+    _dir: tempfile::TempDir,
+}
+
+impl Prometheus {
+    /// Starts one that scrapes `target` as job `kina` every second. `more` is appended to its configuration file; None
+    /// where Prometheus is not installed.
+    pub fn start(target: SocketAddr, flags: &[&str], more: &str) -> Option<Prometheus> {
+        let Some(program) = which("prometheus") else {
+            skip("prometheus is not installed");
+            return None;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let config = format!(
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n{more}\nscrape_configs:\n\
+             - job_name: kina\n  static_configs: [{{targets: ['{target}']}}]\n"
+        );
+        std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let child = Command::new(program)
+            .current_dir(dir.path())
+            .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
+            .arg(format!("--web.listen-address={address}"))
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let prometheus = Prometheus { child, address, _dir: dir };
+        wait_for("Prometheus to be ready", Duration::from_secs(30), || {
+            http(address, "GET", "/-/ready", &[], &[]).filter(|r| r.status == 200)
+        });
+        Some(prometheus)
+    }
+
+    /// The result of an instant query.
+    pub fn query(&self, expression: &str) -> Vec<serde_json::Value> {
+        let path = format!("/api/v1/query?query={}", encode(expression));
+        let answer = http(self.address, "GET", &path, &[], &[]).expect("an answer");
+        let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(json["status"], "success", "{expression}: {json}");
+        json["data"]["result"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// The value of the first sample; None when there is none.
+    pub fn value(&self, expression: &str) -> Option<f64> {
+        self.query(expression).first()?["value"][1].as_str()?.parse().ok()
+    }
+
+    /// What the server says of the scrape target.
+    pub fn target(&self) -> serde_json::Value {
+        let answer = http(self.address, "GET", "/api/v1/targets", &[], &[]).expect("an answer");
+        let json: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        json["data"]["activeTargets"][0].clone()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect()
+}
+
+fn scraped_with(flags: &[&str], native: bool) {
+    let Some(docker) = Docker::get() else { return };
+    let server = docker.run(&[], &["sh", "-c", "while :; do nc -l -p 7000 > /dev/null; done"]);
+    let address = wait_for("an address", Duration::from_secs(10), || Some(server.address()).filter(|a| !a.is_empty()));
+    let script = format!("(echo hello; sleep 3600) | nc {address} 7000");
+    let client = docker.run(&["--cpus=0.5", "-m", "64m"], &["sh", "-c", &script]);
+    let exporter = Exporter::with_docker(docker, &[]);
+    let Some(prometheus) = Prometheus::start(exporter.address, flags, "") else { return };
+    let selector = format!("{{name=\"{}\"}}", client.name);
+    wait_for("two scrapes", Duration::from_secs(30), || {
+        prometheus.value(&format!("count_over_time(container_last_seen{selector}[1m])")).filter(|n| *n >= 2.0)
+    });
+    let target = prometheus.target();
+    assert_eq!(target["health"], "up", "{target}");
+    assert_eq!(target["lastError"], "", "{target}");
+    assert_eq!(prometheus.value(&format!("kina_container_cpu_allocated_cores{selector}")), Some(0.5));
+    assert!(prometheus.value(&format!("container_memory_usage_bytes{selector}")).is_some_and(|v| v > 0.0));
+    // No timestamps: the sample's time is the scrape's, and staleness works.
+    let rtt = format!("kina_container_network_rtt_seconds{selector}");
+    if native {
+        let count = wait_for("a native histogram", Duration::from_secs(20), || {
+            prometheus.value(&format!("histogram_count({rtt})")).filter(|n| *n >= 1.0)
+        });
+        assert!(count >= 1.0);
+        let quantile = prometheus.value(&format!("histogram_quantile(0.5, {rtt})")).unwrap();
+        assert!(quantile > 0.0 && quantile < 0.5, "{quantile}");
+    } else {
+        let bucket = format!("histogram_quantile(0.5, kina_container_network_rtt_seconds_bucket{selector})");
+        let quantile = wait_for("a classic histogram", Duration::from_secs(20), || prometheus.value(&bucket));
+        assert!(quantile > 0.0 && quantile < 0.5, "{quantile}");
+    }
+    drop(client);
+    wait_for("the series to end with the container", Duration::from_secs(20), || {
+        prometheus.query(&format!("container_last_seen{selector}")).is_empty().then_some(())
+    });
+}
+
+#[test]
+fn prometheus_scrapes_openmetrics() {
+    scraped_with(&[], false);
+}
+
+#[test]
+fn prometheus_scrapes_protobuf_with_native_histograms() {
+    scraped_with(&["--enable-feature=native-histograms"], true);
+}
