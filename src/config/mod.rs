@@ -1,11 +1,27 @@
 //! File, environment and flags into one [`Config`], validated whole before anything starts.
+//!
+//! [`settings`] has every setting once; the flags, the environment variables, the keys of the YAML file and the
+//! reference documentation are made from it. [`load`] merges the sources.
+
+mod file;
+mod load;
+mod reference;
+mod settings;
+mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tracing::level_filters::LevelFilter;
+
 use crate::catalog::Collector;
 use crate::root::{Clock, Root};
+
+pub use load::{Error, Errors, Given, check_text, load};
+pub use reference::reference;
+pub use settings::{Setting, Shape, settings};
+pub use value::Pattern;
 
 /// Everything that can be set. Plain values: readers need not know where one came from.
 #[derive(Debug, Clone)]
@@ -41,7 +57,7 @@ pub struct Web {
 
 #[derive(Debug, Clone)]
 pub struct Log {
-    pub level: String,
+    pub level: LevelFilter,
     pub json: bool,
 }
 
@@ -76,7 +92,7 @@ pub struct RuntimeSource {
 pub struct CgroupSource {
     pub enabled: bool,
     /// Further cgroups to treat as containers: a pattern over the cgroup path.
-    pub include: Option<String>,
+    pub include: Option<Pattern>,
 }
 
 #[derive(Debug, Clone)]
@@ -90,13 +106,25 @@ pub struct AppleSource {
 /// matches and no exclude does.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    pub name_include: Option<String>,
-    pub name_exclude: Option<String>,
-    pub image_include: Option<String>,
-    pub image_exclude: Option<String>,
-    /// Label name → pattern over its value.
-    pub label_include: BTreeMap<String, String>,
-    pub label_exclude: BTreeMap<String, String>,
+    pub name_include: Option<Pattern>,
+    pub name_exclude: Option<Pattern>,
+    pub image_include: Option<Pattern>,
+    pub image_exclude: Option<Pattern>,
+    /// Label name → pattern over its value; a container without the label has the empty value, as in PromQL.
+    pub label_include: BTreeMap<String, Pattern>,
+    pub label_exclude: BTreeMap<String, Pattern>,
+}
+
+impl Selection {
+    pub fn admits(&self, name: &str, image: &str, labels: &BTreeMap<String, String>) -> bool {
+        let label = |key: &String| labels.get(key).map_or("", String::as_str);
+        self.name_include.as_ref().is_none_or(|p| p.matches(name))
+            && self.image_include.as_ref().is_none_or(|p| p.matches(image))
+            && self.label_include.iter().all(|(key, p)| p.matches(label(key)))
+            && !self.name_exclude.as_ref().is_some_and(|p| p.matches(name))
+            && !self.image_exclude.as_ref().is_some_and(|p| p.matches(image))
+            && !self.label_exclude.iter().any(|(key, p)| p.matches(label(key)))
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -167,7 +195,7 @@ impl Default for Config {
                 config_file: None,
                 enable_lifecycle: false,
             },
-            log: Log { level: "info".into(), json: false },
+            log: Log { level: LevelFilter::INFO, json: false },
             path: Paths {
                 procfs: "/proc".into(),
                 sysfs: "/sys".into(),

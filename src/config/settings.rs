@@ -1,0 +1,470 @@
+//! Every setting, once: flag, environment variable, key in the file, default, help.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use tracing::level_filters::LevelFilter;
+
+use super::value::{Pattern, Speed, Value, parse_map, show_map};
+use super::{Config, RuntimeSource};
+use crate::catalog::Collector;
+
+/// How often a setting may be given, and how it looks in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// `--flag` and `--no-flag`; a boolean in the file.
+    Switch,
+    /// `--flag VALUE`; a scalar in the file.
+    One,
+    /// `--flag VALUE`, repeatable; a list (or one scalar) in the file.
+    List,
+    /// `--flag KEY=VALUE`, repeatable; a mapping in the file.
+    Map,
+}
+
+type Set = Box<dyn Fn(&mut Config, &[String]) -> Result<(), String> + Send + Sync>;
+type Get = Box<dyn Fn(&Config) -> Vec<String> + Send + Sync>;
+
+pub struct Setting {
+    /// Path of the key in the file, parts joined by dots.
+    pub key: String,
+    /// Name of the flag, without the leading dashes.
+    pub flag: String,
+    /// Placeholder of the value in the help.
+    pub placeholder: &'static str,
+    pub help: String,
+    /// What may be written.
+    pub allowed: String,
+    pub shape: Shape,
+    /// Takes effect at start alone; a reload that changes it warns.
+    pub at_start: bool,
+    /// Whether the file may have it.
+    pub in_file: bool,
+    set: Set,
+    get: Get,
+}
+
+impl Setting {
+    /// `KINA_` and the flag's name in capitals.
+    pub fn env(&self) -> String {
+        let name = self.flag.replace(['.', '-'], "_").to_ascii_uppercase();
+        format!("KINA_{name}")
+    }
+
+    /// Values in a configuration, as text. Empty when nothing is set.
+    pub fn get(&self, config: &Config) -> Vec<String> {
+        (self.get)(config).into_iter().filter(|v| !v.is_empty()).collect()
+    }
+
+    /// Replaces the setting's values. The error says what is wrong, not where.
+    pub fn set(&self, config: &mut Config, values: &[String]) -> Result<(), String> {
+        (self.set)(config, values)
+    }
+
+    /// Splits an environment variable into values: lists at commas, mappings at line ends (patterns may hold commas).
+    pub fn split_env(&self, text: &str) -> Vec<String> {
+        let parts = |at: char| text.split(at).map(str::trim).filter(|v| !v.is_empty()).map(str::to_owned).collect();
+        match self.shape {
+            Shape::List => parts(','),
+            Shape::Map => parts('\n'),
+            Shape::One | Shape::Switch => vec![text.to_owned()],
+        }
+    }
+
+    fn named(mut self, flag: &str) -> Self {
+        self.flag = flag.to_owned();
+        self
+    }
+
+    fn at_start(mut self) -> Self {
+        self.at_start = true;
+        self
+    }
+
+    fn flag_only(mut self) -> Self {
+        self.in_file = false;
+        self
+    }
+
+    /// Besides being of its type, every value must pass `check`.
+    fn checked(mut self, allowed: &str, check: fn(&str) -> bool) -> Self {
+        let inner = self.set;
+        self.allowed = allowed.to_owned();
+        self.set = Box::new(move |config, values| match values.iter().find(|v| !check(v)) {
+            Some(bad) => Err(format!("{bad:?}: not allowed")),
+            None => inner(config, values),
+        });
+        self
+    }
+}
+
+/// All settings, in the order of the help and the reference.
+pub fn settings() -> &'static [Setting] {
+    static ALL: LazyLock<Vec<Setting>> = LazyLock::new(all);
+    &ALL
+}
+
+fn setting(
+    key: &str,
+    shape: Shape,
+    placeholder: &'static str,
+    help: &str,
+    allowed: &str,
+    set: Set,
+    get: Get,
+) -> Setting {
+    Setting {
+        key: key.to_owned(),
+        flag: key.to_owned(),
+        placeholder,
+        help: help.to_owned(),
+        allowed: allowed.to_owned(),
+        shape,
+        at_start: false,
+        in_file: true,
+        set,
+        get,
+    }
+}
+
+/// `get` by way of `at`: a setting names its place in [`Config`] once. Copies the configuration; nothing hot reads so.
+fn reading<T: 'static>(at: fn(&mut Config) -> &mut T, show: fn(&T) -> Vec<String>) -> Get {
+    Box::new(move |config| show(at(&mut config.clone())))
+}
+
+fn scalar<T: Value>(values: &[String]) -> Result<T, String> {
+    let text = values.last().map_or("", String::as_str);
+    T::parse(text).map_err(|why| format!("{text:?}: {why}"))
+}
+
+fn one<T: Value + 'static>(key: &str, placeholder: &'static str, help: &str, at: fn(&mut Config) -> &mut T) -> Setting {
+    let set: Set = Box::new(move |config, values| {
+        *at(config) = scalar(values)?;
+        Ok(())
+    });
+    setting(key, Shape::One, placeholder, help, T::allowed(), set, reading(at, |v| vec![v.show()]))
+}
+
+fn switch(key: &str, help: &str, at: fn(&mut Config) -> &mut bool) -> Setting {
+    Setting { shape: Shape::Switch, ..one(key, "", help, at) }
+}
+
+fn list(key: &str, placeholder: &'static str, help: &str, at: fn(&mut Config) -> &mut Vec<String>) -> Setting {
+    let set: Set = Box::new(move |config, values| {
+        *at(config) = values.to_vec();
+        Ok(())
+    });
+    setting(key, Shape::List, placeholder, help, String::allowed(), set, reading(at, Vec::clone))
+}
+
+fn patterns(key: &str, help: &str, at: fn(&mut Config) -> &mut BTreeMap<String, Pattern>) -> Setting {
+    let set: Set = Box::new(move |config, values| {
+        *at(config) = parse_map(values)?;
+        Ok(())
+    });
+    let allowed = "label names, each with a regular expression over its whole value";
+    setting(key, Shape::Map, "LABEL=PATTERN", help, allowed, set, reading(at, show_map))
+}
+
+fn choice<T: Copy + PartialEq + Send + Sync + 'static>(
+    key: &str,
+    help: &str,
+    choices: &'static [(&'static str, T)],
+    at: fn(&mut Config) -> &mut T,
+) -> Setting {
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    let set: Set = Box::new(move |config, values| {
+        let text = values.last().map_or("", String::as_str);
+        let (_, value) =
+            choices.iter().find(|(name, _)| *name == text).ok_or_else(|| format!("{text:?}: not allowed"))?;
+        *at(config) = *value;
+        Ok(())
+    });
+    let get: Get = Box::new(move |config| {
+        let value = *at(&mut config.clone());
+        choices.iter().filter(|(_, v)| *v == value).map(|(name, _)| (*name).to_owned()).collect()
+    });
+    setting(key, Shape::One, "NAME", help, &names.join(", "), set, get)
+}
+
+fn collector(c: Collector) -> Setting {
+    let set: Set = Box::new(move |config, values| {
+        let on = scalar(values)?;
+        config.collectors = if on { config.collectors.with(c) } else { config.collectors.without(c) };
+        Ok(())
+    });
+    let get: Get = Box::new(move |config| vec![config.collectors.contains(c).show()]);
+    setting(
+        &format!("collector.{}", c.name()),
+        Shape::Switch,
+        "",
+        &format!("Collect {}.", c.about()),
+        bool::allowed(),
+        set,
+        get,
+    )
+}
+
+fn socket_runtime(name: &str, title: &str, at: fn(&mut Config) -> &mut RuntimeSource) -> [Setting; 3] {
+    let enabled: Set = Box::new(move |config, values| {
+        at(config).enabled = scalar(values)?;
+        Ok(())
+    });
+    let socket: Set = Box::new(move |config, values| {
+        at(config).socket = scalar(values)?;
+        Ok(())
+    });
+    let timeout: Set = Box::new(move |config, values| {
+        at(config).timeout = scalar(values)?;
+        Ok(())
+    });
+    let key = |part: &str| format!("runtime.{name}.{part}");
+    let places = format!("The socket of {title}; by default the usual places are looked at.");
+    [
+        setting(
+            &key("enabled"),
+            Shape::Switch,
+            "",
+            &format!("Ask {title} who the containers are."),
+            bool::allowed(),
+            enabled,
+            Box::new(move |config| vec![at(&mut config.clone()).enabled.show()]),
+        )
+        .named(&format!("runtime.{name}"))
+        .at_start(),
+        setting(
+            &key("socket"),
+            Shape::One,
+            "PATH",
+            &places,
+            "an absolute path",
+            socket,
+            Box::new(move |config| vec![at(&mut config.clone()).socket.show()]),
+        )
+        .checked("an absolute path", |v| v.is_empty() || v.starts_with('/'))
+        .at_start(),
+        setting(
+            &key("timeout"),
+            Shape::One,
+            "DURATION",
+            &format!("How long one answer of {title} may take."),
+            std::time::Duration::allowed(),
+            timeout,
+            Box::new(move |config| vec![at(&mut config.clone()).timeout.show()]),
+        )
+        .at_start(),
+    ]
+}
+
+/// `:PORT`, `HOST:PORT`, `[IPV6]:PORT`.
+fn listen_address(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let host_fits = match bracketed {
+        Some(v6) => v6.split('%').next().is_some_and(|a| a.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => !host.contains([':', '[', ']', '/']) && !host.contains(char::is_whitespace),
+    };
+    host_fits && port.parse::<u16>().is_ok()
+}
+
+fn telemetry_path(text: &str) -> bool {
+    let reserved = text == "/" || text.starts_with("/-/") || text.starts_with("/api/");
+    text.starts_with('/') && !reserved && !text.contains(['?', '#', ' '])
+}
+
+/// A label name as Prometheus and the runtimes have them: no white space, not empty.
+fn label_name(text: &str) -> bool {
+    !text.is_empty() && !text.contains(char::is_whitespace)
+}
+
+const LEVELS: [(&str, LevelFilter); 5] = [
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+
+fn all() -> Vec<Setting> {
+    let mut all = vec![
+        one("config.file", "PATH", "Configuration file (YAML); every other setting can stand in it.", |c| &mut c.file)
+            .flag_only()
+            .at_start(),
+    ];
+    all.extend(web());
+    all.extend([
+        choice("log.level", "How much is logged.", &LEVELS, |c| &mut c.log.level),
+        choice("log.format", "Form of the log lines.", &[("logfmt", false), ("json", true)], |c| &mut c.log.json)
+            .at_start(),
+    ]);
+    all.extend(paths());
+    all.extend(Collector::ALL.map(collector));
+    all.extend(runtimes());
+    all.extend(containers());
+    all.extend([
+        choice(
+            "profile",
+            "Besides the standard set: `cadvisor` adds the series of cAdvisor whose names break the conventions.",
+            &[("standard", false), ("cadvisor", true)],
+            |c| &mut c.profile_cadvisor,
+        ),
+        link_speed(),
+        one("startup.slow-threshold", "DURATION", "A start that takes longer is analysed.", |c| {
+            &mut c.startup.slow_threshold
+        }),
+        one(
+            "startup.max-images",
+            "N",
+            "Images with series of their own in the start histograms; the rest is counted under `other`.",
+            |c| &mut c.startup.max_images,
+        )
+        .at_start(),
+    ]);
+    all
+}
+
+fn web() -> Vec<Setting> {
+    vec![
+        list("web.listen-address", "ADDRESS", "Where to listen; `:10217` is every address, IPv4 and IPv6.", |c| {
+            &mut c.web.listen
+        })
+        .checked(":PORT, HOST:PORT or [IPV6]:PORT", listen_address)
+        .at_start(),
+        switch("web.systemd-socket", "Take the listening sockets from systemd instead.", |c| &mut c.web.systemd_socket)
+            .at_start(),
+        one("web.telemetry-path", "PATH", "Where the metrics are served.", |c| &mut c.web.telemetry_path)
+            .checked("a path that starts with / and is not taken by a page of the exporter", telemetry_path)
+            .at_start(),
+        one("web.max-requests", "N", "Scrapes served at the same time; 0 is no limit.", |c| &mut c.web.max_requests)
+            .at_start(),
+        one(
+            "web.config.file",
+            "PATH",
+            "Web configuration file of the Prometheus exporter toolkit: TLS, authentication, headers.",
+            |c| &mut c.web.config_file,
+        )
+        .at_start(),
+        switch("web.enable-lifecycle", "Allow POST /-/reload from anywhere, not from loopback alone.", |c| {
+            &mut c.web.enable_lifecycle
+        }),
+    ]
+}
+
+fn paths() -> Vec<Setting> {
+    vec![
+        one("path.procfs", "DIR", "The host's /proc.", |c| &mut c.path.procfs).at_start(),
+        one("path.sysfs", "DIR", "The host's /sys.", |c| &mut c.path.sysfs).at_start(),
+        one("path.cgroup", "DIR", "The host's /sys/fs/cgroup.", |c| &mut c.path.cgroup).at_start(),
+        one("path.rootfs", "DIR", "The host's /: sockets and files of the runtimes are looked for below it.", |c| {
+            &mut c.path.rootfs
+        })
+        .at_start(),
+    ]
+}
+
+fn runtimes() -> Vec<Setting> {
+    let mut all = Vec::new();
+    all.extend(socket_runtime("docker", "the Docker engine", |c| &mut c.runtime.docker));
+    all.extend(socket_runtime("podman", "Podman", |c| &mut c.runtime.podman));
+    all.extend(socket_runtime("containerd", "containerd", |c| &mut c.runtime.containerd));
+    all.extend([
+        switch("runtime.cgroup.enabled", "Show containers that only the cgroup tree tells of.", |c| {
+            &mut c.runtime.cgroup.enabled
+        })
+        .named("runtime.cgroup")
+        .at_start(),
+        one("runtime.cgroup.include", "PATTERN", "Further cgroups to show as containers, by their path.", |c| {
+            &mut c.runtime.cgroup.include
+        })
+        .at_start(),
+        switch("runtime.apple.enabled", "Ask Apple's container who the containers are.", |c| {
+            &mut c.runtime.apple.enabled
+        })
+        .named("runtime.apple")
+        .at_start(),
+        one("runtime.apple.command", "PATH", "The `container` command; by default it is looked for.", |c| {
+            &mut c.runtime.apple.command
+        })
+        .at_start(),
+        one("runtime.apple.root", "DIR", "Where Apple's container keeps its data; by default it is asked.", |c| {
+            &mut c.runtime.apple.root
+        })
+        .at_start(),
+    ]);
+    all
+}
+
+fn containers() -> Vec<Setting> {
+    vec![
+        one("containers.name-include", "PATTERN", "Show only containers with such a name.", |c| {
+            &mut c.containers.name_include
+        }),
+        one("containers.name-exclude", "PATTERN", "Show no container with such a name.", |c| {
+            &mut c.containers.name_exclude
+        }),
+        one("containers.image-include", "PATTERN", "Show only containers of such an image.", |c| {
+            &mut c.containers.image_include
+        }),
+        one("containers.image-exclude", "PATTERN", "Show no container of such an image.", |c| {
+            &mut c.containers.image_exclude
+        }),
+        patterns("containers.label-include", "Show only containers whose labels all match.", |c| {
+            &mut c.containers.label_include
+        }),
+        patterns("containers.label-exclude", "Show no container that has such a label.", |c| {
+            &mut c.containers.label_exclude
+        }),
+        list("labels.allow", "LABEL", "Labels of containers to show on kina_container_info, as label_NAME.", |c| {
+            &mut c.label_allow
+        })
+        .checked("names of labels", label_name),
+    ]
+}
+
+fn link_speed() -> Setting {
+    let set: Set = Box::new(|config, values| {
+        config.network.link_speed = scalar::<Option<Speed>>(values)?.map(|s| s.0);
+        Ok(())
+    });
+    let get: Get = Box::new(|config| vec![config.network.link_speed.map(Speed).show()]);
+    let help = "Speed of interfaces that have none of their own, such as a container's virtual ones.";
+    setting("network.link-speed", Shape::One, "SPEED", help, Speed::allowed(), set, get)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listen_addresses() {
+        for good in [":10217", "127.0.0.1:0", "localhost:80", "[::1]:10217", "[fe80::1%eth0]:1"] {
+            assert!(listen_address(good), "{good}");
+        }
+        for bad in ["", "10217", "::1:80", ":99999", "host:", "[::g]:1", "http://x:1", "a b:1", ":-1"] {
+            assert!(!listen_address(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_default_can_be_set_as_it_is_shown() {
+        let default = Config::default();
+        for setting in settings() {
+            let shown = setting.get(&default);
+            let mut config = Config::default();
+            if !shown.is_empty() {
+                setting.set(&mut config, &shown).unwrap_or_else(|e| panic!("{}: {e}", setting.key));
+            }
+            assert_eq!(setting.get(&config), shown, "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn names_are_distinct_and_follow_one_grammar() {
+        let mut seen = std::collections::HashSet::new();
+        for setting in settings() {
+            assert!(seen.insert(setting.env()), "{}", setting.env());
+            assert!(setting.flag.chars().all(|c| c.is_ascii_lowercase() || c == '.' || c == '-'), "{}", setting.flag);
+            assert!(setting.help.ends_with('.'), "{}: {}", setting.flag, setting.help);
+        }
+    }
+}
