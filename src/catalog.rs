@@ -13,6 +13,11 @@ impl FamilyId {
         usize::from(self.0)
     }
 
+    /// The family at a place in [`families`].
+    pub fn from_index(index: usize) -> Option<Self> {
+        (index < FAMILIES.len()).then_some(Self(index as u16))
+    }
+
     pub fn family(self) -> &'static Family {
         &FAMILIES[self.index()]
     }

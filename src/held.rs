@@ -1,9 +1,13 @@
-//! What the exporter accumulates itself, held in `prometheus-client` and copied into each collection's samples.
+//! What the exporter accumulates itself, copied into each collection's samples.
 //!
-//! Counters of events (starts, failed reads, requests) live here between collections; tables that are read fresh from
-//! the kernel never pass through it. Names and help come from the catalog.
+//! Counters of events (starts, failed reads, requests) live here between collections, in `prometheus-client`; tables that
+//! are read fresh from the kernel never pass through it. Names and help come from the catalog.
+//!
+//! Histograms are [`crate::sample::Histogram`]s beside the client's registry: the client's own carry either exemplars or
+//! native buckets, never both, and a start needs both. Gauges that change by themselves (a reload, a queue's length) are
+//! plain values for the same simplicity.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError, RwLock};
 
 use prometheus_client::encoding::prometheus_protobuf::{self, prometheus_data_model as model};
@@ -12,7 +16,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use crate::catalog::{self, FamilyId, Kind};
-use crate::sample::{Entity, Samples};
+use crate::sample::{Entity, Histogram, Samples};
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -20,6 +24,19 @@ type Labels = Vec<(&'static str, String)>;
 pub struct Held {
     registry: Mutex<Registry>,
     counters: RwLock<HashMap<FamilyId, Family<Labels, Counter>>>,
+    gauges: Mutex<BTreeMap<Series, f64>>,
+    histograms: Mutex<BTreeMap<Series, Histogram>>,
+}
+
+/// A series by family and label values, in the order of the family's labels.
+type Series = (FamilyId, Vec<String>);
+
+/// What an observation points to: a trace, as a rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExemplarOf {
+    pub labels: Vec<(&'static str, String)>,
+    /// Seconds since the Unix epoch.
+    pub timestamp: f64,
 }
 
 impl std::fmt::Debug for Held {
@@ -41,6 +58,23 @@ impl Held {
 
     pub fn inc(&self, family: FamilyId, values: &[&str]) {
         self.add(family, values, 1);
+    }
+
+    /// Sets a gauge of the catalog. Label values as for [`Held::add`].
+    pub fn set(&self, family: FamilyId, values: &[&str], value: f64) {
+        let mut gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        gauges.insert(series(family, values), value);
+    }
+
+    /// Counts an observation in a histogram of the catalog. Label values as for [`Held::add`].
+    pub fn observe(&self, family: FamilyId, values: &[&str], value: f64, exemplar: Option<ExemplarOf>) {
+        let mut histograms = self.histograms.lock().unwrap_or_else(PoisonError::into_inner);
+        let histogram =
+            histograms.entry(series(family, values)).or_insert_with(|| Histogram::new(family.family().buckets));
+        match exemplar {
+            Some(of) => histogram.observe_with(value, of.labels, of.timestamp),
+            None => _ = histogram.observe(value),
+        }
     }
 
     fn register(&self, family: FamilyId) -> Family<Labels, Counter> {
@@ -71,15 +105,32 @@ impl Held {
                 push(out, id, metric);
             }
         }
+        let gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((family, values), value) in gauges.iter().filter(|((id, _), _)| wanted(*id)) {
+            out.push_with(*family, Entity::NONE, &pairs(*family, values), *value);
+        }
+        let histograms = self.histograms.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((family, values), histogram) in histograms.iter().filter(|((id, _), _)| wanted(*id)) {
+            out.push_histogram(*family, Entity::NONE, &pairs(*family, values), histogram);
+        }
     }
 
-    /// The registry's own OpenMetrics text: the oracle that tests compare our encoders with.
+    /// The registry's own OpenMetrics text, of the counters: the oracle that tests compare our encoders with.
     pub fn openmetrics(&self) -> String {
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
         text
     }
+}
+
+fn series(family: FamilyId, values: &[&str]) -> Series {
+    debug_assert_eq!(family.family().labels.len(), values.len(), "labels of {}", family.name());
+    (family, values.iter().map(|v| (*v).to_owned()).collect())
+}
+
+fn pairs(family: FamilyId, values: &[String]) -> Vec<(&'static str, &str)> {
+    family.family().labels.iter().copied().zip(values.iter().map(String::as_str)).collect()
 }
 
 fn push(out: &mut Samples, family: FamilyId, metric: &model::Metric) {

@@ -36,7 +36,7 @@ impl LabelBlock {
 }
 
 /// Appends `name="value"`, with a comma before it when it is not the first; escapes as text 0.0.4 and OpenMetrics both do.
-fn render_pair(out: &mut Vec<u8>, name: &str, value: &str) {
+pub(crate) fn render_pair(out: &mut Vec<u8>, name: &str, value: &str) {
     if !out.is_empty() {
         out.push(b',');
     }
@@ -75,6 +75,15 @@ pub struct Row {
     pub entity: Entity,
     pub extra: Extra,
     pub value: f64,
+}
+
+/// A summary without quantiles: how much, and in how many events.
+#[derive(Debug, Clone, Copy)]
+pub struct SumRow {
+    pub entity: Entity,
+    pub extra: Extra,
+    pub sum: f64,
+    pub count: u64,
 }
 
 /// One histogram sample. Bucket counts are in the shared pool, cumulative only when written.
@@ -122,10 +131,14 @@ impl Histogram {
         Self { bounds, counts: vec![0; bounds.len() + 1], ..Self::default() }
     }
 
-    /// Counts one observation. Returns the classic bucket that it fell into.
-    pub fn observe(&mut self, value: f64) -> usize {
+    /// Counts one observation. Returns the classic bucket that it fell into; None when it is no number and so was not
+    /// counted: one NaN would make the sum useless forever.
+    pub fn observe(&mut self, value: f64) -> Option<usize> {
+        if !value.is_finite() {
+            return None;
+        }
         let bucket = self.bounds.partition_point(|b| *b < value);
-        self.counts[bucket] += 1;
+        *self.counts.get_mut(bucket)? += 1;
         self.sum += value;
         self.count += 1;
         if value <= ZERO_THRESHOLD {
@@ -137,12 +150,17 @@ impl Histogram {
                 Err(at) => self.native.insert(at, (index, 1)),
             }
         }
-        bucket
+        Some(bucket)
+    }
+
+    /// Whether the native buckets hold every observation; not so for a histogram that came with classic counts alone.
+    pub fn has_native(&self) -> bool {
+        self.native_zero + self.native.iter().map(|(_, n)| n).sum::<u64>() == self.count
     }
 
     /// Counts one observation and keeps its exemplar, replacing an older one of the same bucket.
     pub fn observe_with(&mut self, value: f64, labels: Vec<(&'static str, String)>, timestamp: f64) {
-        let bucket = self.observe(value);
+        let Some(bucket) = self.observe(value) else { return };
         let exemplar = Exemplar { bucket, value, labels, timestamp };
         match self.exemplars.iter_mut().find(|e| e.bucket == bucket) {
             Some(old) => *old = exemplar,
@@ -178,22 +196,36 @@ fn native_index(value: f64) -> i32 {
 #[derive(Debug, Default)]
 pub struct Table {
     pub rows: Vec<Row>,
+    pub sums: Vec<SumRow>,
     pub hists: Vec<HistRow>,
 }
 
 impl Table {
+    /// Number of samples; a summary and a histogram count as one.
+    pub fn len(&self) -> usize {
+        self.rows.len() + self.sums.len() + self.hists.len()
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.hists.is_empty()
+        self.len() == 0
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.sums.clear();
+        self.hists.clear();
     }
 }
 
 #[derive(Debug, Default)]
 struct ExtraLabels {
     pairs: Vec<(String, String)>,
-    text: Box<[u8]>,
+    text: Arc<[u8]>,
+    /// The collection that last named it.
+    seen: u64,
 }
 
-type FastHash = BuildHasherDefault<DefaultHasher>;
+type FixedHash = BuildHasherDefault<DefaultHasher>;
 
 /// All samples of one collection. See the module's text for the shape and why.
 #[derive(Debug, Default)]
@@ -201,14 +233,18 @@ pub struct Samples {
     tables: Vec<Table>,
     entities: Vec<Arc<LabelBlock>>,
     extras: Vec<ExtraLabels>,
-    extra_index: HashMap<Box<[u8]>, u32, FastHash>,
+    extra_index: HashMap<Arc<[u8]>, u32, FixedHash>,
+    /// Counts collections, and in this one the distinct extra label sets named.
+    round: u64,
+    extras_live: usize,
     scratch: Vec<u8>,
     pool: Vec<Histogram>,
     pool_used: usize,
 }
 
-/// Distinct extra label sets kept before the table starts anew: devices, interfaces and peers come and go.
-const MAX_EXTRAS: usize = 65_536;
+/// Extra label sets kept beyond twice those in use, before the table starts anew: devices, interfaces and peers come
+/// and go, and what they were called must not pile up.
+const SPARE_EXTRAS: usize = 1024;
 
 impl Samples {
     pub fn new() -> Self {
@@ -219,16 +255,15 @@ impl Samples {
 
     /// Empties all tables, keeping their memory for the next collection.
     pub fn clear(&mut self) {
-        for t in &mut self.tables {
-            t.rows.clear();
-            t.hists.clear();
-        }
+        self.tables.iter_mut().for_each(Table::clear);
         self.entities.clear();
         self.pool_used = 0;
-        if self.extras.len() > MAX_EXTRAS {
+        if self.extras.len() > 2 * self.extras_live + SPARE_EXTRAS {
             self.extras.clear();
             self.extra_index.clear();
         }
+        self.round += 1;
+        self.extras_live = 0;
     }
 
     pub fn entity(&mut self, labels: &Arc<LabelBlock>) -> Entity {
@@ -251,14 +286,24 @@ impl Samples {
                 render_pair(&mut self.scratch, name, value);
             }
         }
+        if self.scratch.is_empty() {
+            return Extra::NONE;
+        }
         if let Some(&index) = self.extra_index.get(self.scratch.as_slice()) {
+            let known = &mut self.extras[index as usize];
+            if known.seen != self.round {
+                known.seen = self.round;
+                self.extras_live += 1;
+            }
             return Extra(index);
         }
-        let text: Box<[u8]> = self.scratch.as_slice().into();
+        let text: Arc<[u8]> = self.scratch.as_slice().into();
         let index = self.extras.len() as u32;
+        self.extras_live += 1;
         self.extras.push(ExtraLabels {
             pairs: pairs.iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.to_string(), v.to_string())).collect(),
             text: text.clone(),
+            seen: self.round,
         });
         self.extra_index.insert(text, index);
         Extra(index)
@@ -302,6 +347,12 @@ impl Samples {
         self.tables[family.index()].rows.push(Row { entity, extra, value });
     }
 
+    /// Adds a summary sample: `_sum` and `_count`.
+    pub fn push_summary(&mut self, family: FamilyId, entity: Entity, pairs: &[(&str, &str)], sum: f64, count: u64) {
+        let extra = self.extra(pairs);
+        self.tables[family.index()].sums.push(SumRow { entity, extra, sum, count });
+    }
+
     /// Adds a histogram sample, copied into a reused slot.
     pub fn push_histogram(&mut self, family: FamilyId, entity: Entity, pairs: &[(&str, &str)], h: &Histogram) {
         let extra = self.extra(pairs);
@@ -317,8 +368,7 @@ impl Samples {
     pub fn drop_profile(&mut self, profile: catalog::Profile) {
         for (family, table) in catalog::families().iter().zip(&mut self.tables) {
             if family.profile == profile {
-                table.rows.clear();
-                table.hists.clear();
+                table.clear();
             }
         }
     }
@@ -353,9 +403,9 @@ impl Samples {
         own.iter().map(|(k, v)| (*k, v.as_str())).chain(more.iter().map(|(k, v)| (k.as_str(), v.as_str())))
     }
 
-    /// Number of samples, a histogram counting as one.
+    /// Number of samples; a summary and a histogram count as one.
     pub fn len(&self) -> usize {
-        self.tables.iter().map(|t| t.rows.len() + t.hists.len()).sum()
+        self.tables.iter().map(Table::len).sum()
     }
 
     pub fn is_empty(&self) -> bool {
