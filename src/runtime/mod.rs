@@ -4,6 +4,8 @@
 //! [`Directory`] right by events and, after a lost connection, by a fresh list. A scrape only reads the directory: it
 //! never calls a runtime.
 
+pub mod apple;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
