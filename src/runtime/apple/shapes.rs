@@ -32,7 +32,7 @@ impl<'de> Deserialize<'de> for Date {
                 let unix = seconds + REFERENCE_DATE as f64;
                 // Beyond what nanoseconds in an i64 can hold (the year 2262) there is no date, only garbage.
                 let known = unix > 0.0 && unix < (i64::MAX / SECOND) as f64;
-                Ok(Date(known.then(|| (unix * SECOND as f64) as Nanos)))
+                Ok(Date(known.then_some((unix * SECOND as f64) as Nanos)))
             }
 
             fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Date, E> {
