@@ -165,8 +165,14 @@ pub enum EventKind {
     ImagePullStarted,
     /// Snapshot or root file system prepared (containerd).
     SnapshotPrepared,
+    /// The runtime was asked to create it: inspect's `Created`, which Docker stamps as the request comes in, some
+    /// milliseconds before the event `create` (the root file system is prepared in between).
+    CreateRequested,
     Created,
-    /// The runtime was asked to start it, where the runtime tells.
+    /// The runtime was asked to start it, where the runtime tells. Several may come for one start, also after `Started`:
+    /// the earliest counts. Docker mounts the root file system first of all, into the folder of inspect's
+    /// `GraphDriver.Data.MergedDir`: the modification time of the folder above it is within a tick of the request, where
+    /// it may be read; its event network `connect` comes 4 to 8 ms after.
     StartRequested,
     /// The task exists, its process not yet running (containerd task create).
     TaskCreated {
