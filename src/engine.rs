@@ -13,6 +13,8 @@ use crate::catalog::{self, Collector, Profile};
 use crate::collect;
 use crate::config::{CollectorSet, Config};
 use crate::held::Held;
+use crate::kernel::cgroups::Cgroups;
+use crate::kernel::file::Budget;
 use crate::kernel::{self, Context, Reader};
 use crate::probe::{Answer, Capabilities};
 use crate::root::{ReadBuf, Root, SECOND};
@@ -105,6 +107,8 @@ struct Live {
 
 struct Worker {
     shared: Arc<Shared>,
+    cgroups: Cgroups,
+    budget: Arc<Budget>,
     readers: Vec<(Collector, Box<dyn Reader>)>,
     buf: ReadBuf,
     generation: Option<u64>,
@@ -127,9 +131,13 @@ struct Outcome {
 
 impl Worker {
     fn new(shared: Arc<Shared>) -> Self {
+        let cgroups = Cgroups::find(&shared.root);
+        cgroups.tell(&shared.root, &shared.capabilities);
         let readers = Collector::ALL.into_iter().filter_map(|c| Some((c, kernel::reader(c)?))).collect();
         Self {
             shared,
+            cgroups,
+            budget: Budget::of_process(),
             readers,
             buf: ReadBuf::default(),
             generation: None,
@@ -173,6 +181,8 @@ impl Worker {
             config,
             capabilities: &shared.capabilities,
             held: &shared.held,
+            cgroups: &self.cgroups,
+            budget: &self.budget,
             buf: &mut self.buf,
             failures: 0,
         };
@@ -235,6 +245,8 @@ impl Worker {
                 config: &config,
                 capabilities: &shared.capabilities,
                 held: &shared.held,
+                cgroups: &self.cgroups,
+                budget: &self.budget,
                 buf: &mut self.buf,
                 failures: 0,
             };
@@ -244,12 +256,11 @@ impl Worker {
             self.outcomes[collector.index()] = Some(outcome);
         }
 
+        // Whoever ended while it was read is in nothing that follows.
+        snapshot.containers.retain(|facts| !facts.gone);
         samples.clear();
         self.entities.clear();
-        for facts in &snapshot.containers {
-            let entity = if facts.gone { Entity::NONE } else { samples.entity(&facts.container.labels) };
-            self.entities.push(entity);
-        }
+        self.entities.extend(snapshot.containers.iter().map(|facts| samples.entity(&facts.container.labels)));
         for collector in wanted.iter() {
             let begin = clock.boot();
             collect::emit(collector, snapshot, &self.entities, &config, samples);

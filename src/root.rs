@@ -4,8 +4,8 @@
 //! a clock that a test moves by hand. Outside this file nothing may name `std::fs`, `SystemTime`, `Instant`,
 //! `UnixStream` or `Command` (a test holds that).
 
-use std::ffi::CString;
-use std::fs::File;
+use std::ffi::{CStr, CString};
+pub use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -231,8 +231,17 @@ impl Root {
 
 fn open_at(dir: i32, path: &Path, flags: i32) -> Result<File, ReadError> {
     let c = CString::new(path.as_os_str().as_bytes()).map_err(|_| ReadError::Malformed)?;
-    // SAFETY: `c` is a NUL-terminated path that outlives the call; the result is checked before use.
-    let fd = unsafe { libc::openat(dir, c.as_ptr(), flags | libc::O_CLOEXEC) };
+    open_c(dir, &c, flags)
+}
+
+/// Opens a path that was made ready before: no allocation.
+pub fn open_prepared(path: &CStr) -> Result<File, ReadError> {
+    open_c(libc::AT_FDCWD, path, libc::O_RDONLY)
+}
+
+fn open_c(dir: i32, path: &CStr, flags: i32) -> Result<File, ReadError> {
+    // SAFETY: `path` is NUL-terminated and outlives the call; the result is checked before use.
+    let fd = unsafe { libc::openat(dir, path.as_ptr(), flags | libc::O_CLOEXEC) };
     if fd < 0 {
         return Err(io::Error::last_os_error().into());
     }
@@ -243,6 +252,21 @@ fn open_at(dir: i32, path: &Path, flags: i32) -> Result<File, ReadError> {
 /// Opens `name` below an open directory: one path component to walk instead of the whole cgroup path.
 pub fn open_beneath(dir: &File, name: &str) -> Result<File, ReadError> {
     open_at(dir.as_raw_fd(), Path::new(name), libc::O_RDONLY)
+}
+
+/// Raises the limit on open descriptors as far as is allowed, and tells what it is then.
+pub fn raise_descriptor_limit() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid, writable rlimit.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        return 256;
+    }
+    let wanted = libc::rlimit { rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max };
+    // SAFETY: `wanted` is a valid rlimit; the kernel refuses what is not allowed.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &wanted) } == 0 {
+        limit = wanted;
+    }
+    usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
 
 /// The one reused read buffer of a collection.

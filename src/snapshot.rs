@@ -38,8 +38,10 @@ pub struct Snapshot {
 #[derive(Debug, Default, Clone)]
 pub struct ContainerFacts {
     pub container: Arc<Container>,
-    /// The container ended while it was read: nothing of it is shown.
+    /// The container ended while it was read. Seen by readers alone: a finished collection has none of these.
     pub gone: bool,
+    /// When its first process began, wall clock; for containers whose runtime does not tell.
+    pub started: Option<Nanos>,
     pub cpu: CpuFacts,
     pub memory: MemoryFacts,
     pub pressure: PressureFacts,
@@ -55,6 +57,7 @@ impl ContainerFacts {
     pub fn reset(&mut self, container: Arc<Container>) {
         self.container = container;
         self.gone = false;
+        self.started = None;
         self.cpu = CpuFacts::default();
         self.memory = MemoryFacts::default();
         self.pressure = PressureFacts::default();

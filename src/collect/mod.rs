@@ -1,12 +1,36 @@
 //! Snapshot → samples of catalog families, one file a subject.
 
+mod cpu;
+mod lifecycle;
+mod pressure;
+
 use crate::catalog::Collector;
 use crate::config::Config;
 use crate::sample::{Entity, Samples};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{ContainerFacts, Snapshot};
 
-/// Turns one collector's facts into samples. `entities[i]` is the entity of `snapshot.containers[i]`, or
-/// [`Entity::NONE`] for a container that is gone (skip it).
+/// Turns one collector's facts into samples. `entities[i]` is the entity of `snapshot.containers[i]`: containers that
+/// ended while they were read are in neither.
 pub fn emit(collector: Collector, snapshot: &Snapshot, entities: &[Entity], config: &Config, out: &mut Samples) {
-    let _ = (collector, snapshot, entities, config, out);
+    match collector {
+        Collector::Cpu => cpu::emit(snapshot, entities, out),
+        Collector::Lifecycle => lifecycle::emit(snapshot, entities, config, out),
+        Collector::Pressure => pressure::emit(snapshot, entities, out),
+        _ => {}
+    }
+}
+
+/// Each container's facts with its entity.
+fn each<'s>(snapshot: &'s Snapshot, entities: &'s [Entity]) -> impl Iterator<Item = (&'s ContainerFacts, Entity)> {
+    snapshot.containers.iter().zip(entities.iter().copied())
+}
+
+/// Nanoseconds as seconds.
+fn seconds(ns: Option<u64>) -> Option<f64> {
+    ns.map(|n| n as f64 / 1e9)
+}
+
+/// Microseconds as seconds.
+fn seconds_of_us(us: Option<u64>) -> Option<f64> {
+    us.map(|n| n as f64 / 1e6)
 }

@@ -3,15 +3,29 @@
 //! A [`Reader`] owns what one collector needs of each live container (open files, previous counters), in a slot that
 //! stays the same for the container's life.
 
+pub mod cgroups;
+pub mod cpu;
+pub mod file;
+pub mod parse;
+pub mod pressure;
+pub mod table;
+pub mod topology;
+
 use std::sync::Arc;
 
 use crate::catalog::{self, Collector};
 use crate::config::Config;
 use crate::held::Held;
+use crate::kernel::cgroups::Cgroups;
+use crate::kernel::file::Budget;
+use crate::kernel::table::TableReader;
 use crate::probe::Capabilities;
-use crate::root::{ReadBuf, ReadError, Root};
+use crate::root::{Nanos, ReadBuf, ReadError, Root, SECOND};
 use crate::runtime::Container;
 use crate::snapshot::Snapshot;
+
+/// Rates are over this at least: two scrapes at nearly the same moment would tell noise.
+pub const RATE_STEP: Nanos = SECOND;
 
 /// What a reader may use while it works.
 pub struct Context<'a> {
@@ -19,6 +33,10 @@ pub struct Context<'a> {
     pub config: &'a Config,
     pub capabilities: &'a Capabilities,
     pub held: &'a Held,
+    /// Where the cgroup hierarchies are.
+    pub cgroups: &'a Cgroups,
+    /// How many descriptors readers may keep.
+    pub budget: &'a Arc<Budget>,
     pub buf: &'a mut ReadBuf,
     /// Set by [`Context::failed`]: the collector did not succeed this time.
     pub failures: u32,
@@ -77,6 +95,17 @@ impl<T> Slots<T> {
 }
 
 /// The reader of a collector, where it has one on this platform.
+#[cfg(target_os = "linux")]
+pub fn reader(collector: Collector) -> Option<Box<dyn Reader>> {
+    Some(match collector {
+        Collector::Cpu => Box::new(TableReader::new(cpu::Cpu::default())),
+        Collector::Pressure => Box::new(TableReader::new(pressure::Pressure)),
+        _ => return None,
+    })
+}
+
+/// The reader of a collector, where it has one on this platform.
+#[cfg(not(target_os = "linux"))]
 pub fn reader(_collector: Collector) -> Option<Box<dyn Reader>> {
     None
 }
