@@ -179,17 +179,26 @@ impl Histogram {
     }
 }
 
-/// Index of the native bucket that holds `value` (> 0): ⌈log2(value) × 2^schema⌉, exact at the boundaries.
+/// Upper bounds of the native buckets within one power of two, as Prometheus' own clients have them, to the last bit.
+const NATIVE_BOUNDS: [f64; 1 << NATIVE_SCHEMA] = [
+    0.5,
+    0.5452538663326288,
+    0.5946035575013605,
+    0.6484197773255048,
+    0.7071067811865475,
+    0.7711054127039704,
+    0.8408964152537144,
+    0.9170040432046711,
+];
+
+/// Index of the native bucket that holds `value`, which is finite and above [`ZERO_THRESHOLD`].
 fn native_index(value: f64) -> i32 {
-    let per_octave = f64::from(1 << NATIVE_SCHEMA);
-    let mut index = (value.log2() * per_octave).ceil() as i32;
-    // log2 rounds: mend the one-off at a boundary by comparing with the bound itself.
-    if value <= ((f64::from(index) - 1.0) / per_octave).exp2() {
-        index -= 1;
-    } else if value > (f64::from(index) / per_octave).exp2() {
-        index += 1;
-    }
-    index
+    // value = fraction × 2^exponent with the fraction in [0.5, 1).
+    let bits = value.to_bits();
+    let exponent = (bits >> 52) as i32 - 1022;
+    let fraction = f64::from_bits((bits & !(0x7FF << 52)) | (1022 << 52));
+    let within = NATIVE_BOUNDS.partition_point(|bound| *bound < fraction) as i32;
+    within + (exponent - 1) * NATIVE_BOUNDS.len() as i32
 }
 
 /// One family's samples.

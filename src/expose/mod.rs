@@ -4,6 +4,7 @@
 //! memory. A name stands in no other form than its own here, all of ours being valid without UTF-8 escaping.
 
 mod body;
+pub mod client;
 mod compress;
 mod cursor;
 mod json;
