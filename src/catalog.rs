@@ -759,6 +759,9 @@ families! {
         source "the exporter's clock" absent "no configuration file is used" ;
     HTTP_REQUESTS = Counter Exporter Exporter "kina_http_requests_total" ["handler", "code"] Count
         "HTTP requests answered." source "the exporter's server" absent "no request has been answered" ;
+    WEB_CONFIG_FAILURES = Counter Exporter Exporter "kina_web_config_reload_failures_total" [] Count
+        "Changed web configuration files that were bad, so that the configuration in force stayed."
+        source "the exporter's server" absent "no changed web configuration file was bad" ;
     PROCESS_CPU = Counter Exporter Exporter "process_cpu_seconds_total" [] Seconds
         "CPU time the exporter used." source "getrusage(RUSAGE_SELF)" absent "never" ;
     PROCESS_RESIDENT = Gauge Exporter Exporter "process_resident_memory_bytes" [] Bytes

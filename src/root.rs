@@ -221,6 +221,19 @@ impl Root {
             .map_err(|_| io::Error::from_raw_os_error(libc::ETIMEDOUT))?
     }
 
+    /// Removes the file of a Unix socket that nobody listens at any more.
+    pub fn remove_socket(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    /// Descriptors that systemd handed to this process (sd_listen_fds(3)): none if they are meant for another one.
+    pub fn handed_over(&self) -> std::ops::Range<i32> {
+        let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+        let mine = number("LISTEN_PID") == Some(std::process::id());
+        let count = number("LISTEN_FDS").filter(|n| mine && *n < 1024).unwrap_or(0);
+        3..3 + count as i32
+    }
+
     /// A child process with no standard input that dies with its handle; the caller sets the time limit.
     pub fn command(&self, program: &Path) -> tokio::process::Command {
         let mut c = tokio::process::Command::new(program);
