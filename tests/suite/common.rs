@@ -38,3 +38,43 @@ pub fn fake_root(dir: &Path) -> (Root, Arc<FakeClock>) {
     let clock = Arc::new(FakeClock::default());
     (Root::at(dir, Clock::Fake(clock.clone())), clock)
 }
+
+/// Counts what the test's own thread allocates.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    static LIVE: std::cell::Cell<i64> = const { std::cell::Cell::new(0) };
+}
+
+fn count(allocations: u64, bytes: i64) {
+    // A thread that is ending has no counters any more.
+    let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + allocations));
+    let _ = LIVE.try_with(|n| n.set(n.get() + bytes));
+}
+
+// SAFETY: every call is passed on unchanged to the system's allocator.
+unsafe impl std::alloc::GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
+        count(1, layout.size() as i64);
+        unsafe { std::alloc::System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: std::alloc::Layout) {
+        count(0, -(layout.size() as i64));
+        unsafe { std::alloc::System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Allocations that this thread has made so far.
+pub fn allocations() -> u64 {
+    ALLOCATIONS.with(std::cell::Cell::get)
+}
+
+/// Bytes that this thread has allocated and not freed.
+pub fn live_bytes() -> i64 {
+    LIVE.with(std::cell::Cell::get)
+}

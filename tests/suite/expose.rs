@@ -1,8 +1,10 @@
 //! Every format against independent readers of it: prometheus-client, promtool, Python's reference parser, Prometheus.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::io::{BufRead, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::pin::Pin;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,11 +12,12 @@ use http_body_util::BodyExt;
 use kina_exporter::catalog::{self, Kind, Scope};
 use kina_exporter::engine::Collection;
 use kina_exporter::expose::{self, Encoding, Format};
+use kina_exporter::held::{ExemplarOf, Held};
 use kina_exporter::sample::{Entity, Histogram, LabelBlock, Samples};
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as model;
 use prost::Message;
 
-use crate::common::skip;
+use crate::common::{self, skip};
 
 /// A small generator of repeatable noise (xorshift).
 pub struct Noise(u64);
@@ -429,6 +432,96 @@ print(sum(len(f.samples) for f in parse(text)))
     }
 }
 
+#[test]
+fn held_equals_its_registry() {
+    let held = Held::default();
+    let mut noise = Noise::new(4);
+    for round in 0..200 {
+        let (collector, kind) = (noise.text(), ["io", "denied", "malformed"][round % 3]);
+        held.add(catalog::READ_ERRORS, &[&collector, kind], noise.below(1000));
+        held.inc(catalog::RUNTIME_EVENTS, &["docker"]);
+    }
+    let mut samples = Samples::new();
+    held.samples(&mut samples, |_| true);
+    let ours = parse(&text(&Collection { samples, ..Collection::default() }, Format::OpenMetrics));
+    assert!(ours.len() > 100);
+    same(&ours, &parse(&held.openmetrics()));
+
+    let mut none = Samples::new();
+    held.samples(&mut none, |_| false);
+    assert!(none.is_empty());
+}
+
+#[test]
+fn held_keeps_gauges_and_histograms() {
+    let held = Held::default();
+    let start = ["docker", "nginx", "cold"];
+    let of = ExemplarOf { labels: vec![("trace_id", "abc".into())], timestamp: 1.5 };
+    held.observe(catalog::STARTUP_DURATION, &start, 0.7, Some(of));
+    held.observe(catalog::STARTUP_DURATION, &start, 0.1, None);
+    held.set(catalog::CONFIG_RELOAD_SUCCESS, &[], 1.0);
+    held.set(catalog::CONFIG_RELOAD_SUCCESS, &[], 0.0);
+    let mut samples = Samples::new();
+    held.samples(&mut samples, |_| true);
+    let shown = text(&Collection { samples, ..Collection::default() }, Format::OpenMetrics);
+    for line in [
+        "kina_config_last_reload_successful 0\n",
+        "{runtime=\"docker\",image=\"nginx\",start=\"cold\",le=\"0.1\"} 1\n",
+        "le=\"0.8\"} 2 # {trace_id=\"abc\"} 0.7 1.5\n",
+    ] {
+        assert!(shown.contains(line), "{line} in {shown}");
+    }
+}
+
+/// Fills a collection as collectors do, with labels that come and go.
+fn fill(samples: &mut Samples, blocks: &[Arc<LabelBlock>], peer: &str, h: &Histogram) {
+    samples.clear();
+    for block in blocks {
+        let entity = samples.entity(block);
+        samples.push(catalog::CONTAINER_LAST_SEEN, entity, 1.5);
+        samples.push_with(catalog::PEER_CONNECTIONS, entity, &[("peer", peer)], 1.0);
+        samples.push_histogram(catalog::NETWORK_RTT, entity, &[], h);
+    }
+    samples.push_summary(catalog::DEVICE_IO_LATENCY, Entity::NONE, &[("device", "sda"), ("op", "read")], 1.0, 2);
+}
+
+#[test]
+fn warm_collections_and_scrapes_allocate_nothing() {
+    let mut h = Histogram::new(catalog::RTT_BUCKETS);
+    (0..100).for_each(|i| _ = h.observe(f64::from(i) / 1e4));
+    let warm = |containers: usize, format: Format| {
+        let blocks: Vec<_> = (0..containers).map(|i| block(&[("id", &format!("/docker/{i}"))])).collect();
+        let (mut samples, mut out) = (Samples::new(), Vec::new());
+        let mut scrape = || {
+            let before = common::allocations();
+            fill(&mut samples, &blocks, "a", &h);
+            out.clear();
+            expose::write(&samples, format, &mut out);
+            common::allocations() - before
+        };
+        scrape();
+        scrape()
+    };
+    for format in Format::ALL {
+        assert_eq!(warm(5, format), warm(500, format), "{format:?}");
+    }
+}
+
+#[test]
+fn labels_of_the_past_are_forgotten() {
+    let blocks = [block(&[("id", "/")])];
+    let h = Histogram::new(catalog::RTT_BUCKETS);
+    let mut samples = Samples::new();
+    let begin = common::live_bytes();
+    for i in 0..20_000 {
+        fill(&mut samples, &blocks, &format!("peer-{i}-{}", "x".repeat(100)), &h);
+    }
+    let grown = common::live_bytes() - begin;
+    assert!(grown < 2 << 20, "{grown} bytes");
+    let shown = text(&Collection { samples, ..Collection::default() }, Format::Text);
+    assert!(shown.contains("peer-19999-") && !shown.contains("peer-19998-"));
+}
+
 /// Encoding must cost a small part of what the client needs; optimised builds are held to the promise itself.
 #[test]
 fn faster_than_prometheus_client() {
@@ -487,4 +580,138 @@ fn fleet(containers: usize) -> Collection {
         }
     }
     Collection { samples, ..Collection::default() }
+}
+
+/// Serves a collection over plain HTTP: `/text` and `/openmetrics` in that format, anything else as negotiated.
+fn serve(collection: Arc<Collection>) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = answer(&collection, stream.unwrap());
+        }
+    });
+    address
+}
+
+fn answer(collection: &Arc<Collection>, mut stream: TcpStream) -> std::io::Result<()> {
+    let mut lines = std::io::BufReader::new(stream.try_clone()?).lines();
+    let request = lines.next().unwrap_or(Ok(String::new()))?;
+    let mut headers = http::HeaderMap::new();
+    for line in lines {
+        let line = line?;
+        let Some((name, value)) = line.split_once(": ") else { break };
+        headers.append(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+    }
+    let (negotiated, encoding) = expose::negotiate(&headers);
+    let format = match request.split(' ').nth(1) {
+        Some("/text") => Format::Text,
+        Some("/openmetrics") => Format::OpenMetrics,
+        _ => negotiated,
+    };
+    let mut body = expose::body(collection.clone(), format, encoding)?;
+    write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: {}\r\n", format.content_type())?;
+    if let Some(coding) = encoding.header() {
+        write!(stream, "Content-Encoding: {coding}\r\n")?;
+    }
+    stream.write_all(b"\r\n")?;
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    while let std::task::Poll::Ready(Some(frame)) = http_body::Body::poll_frame(Pin::new(&mut body), &mut context) {
+        stream.write_all(&frame?.into_data().unwrap())?;
+    }
+    Ok(())
+}
+
+/// A real Prometheus that scrapes `jobs` (name, address, path) until the test ends; None when there is none installed.
+struct Prometheus {
+    child: Child,
+    address: String,
+    _dir: tempfile::TempDir,
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Prometheus {
+    fn start(jobs: &[(&str, std::net::SocketAddr, &str)]) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n".to_owned();
+        for (name, address, path) in jobs {
+            config += &format!(
+                "- job_name: {name}\n  metrics_path: {path}\n  static_configs: [{{targets: ['{address}']}}]\n"
+            );
+        }
+        std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", dir.path().join("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", dir.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .args(["--enable-feature=native-histograms,exemplar-storage", "--log.level=error"])
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        Some(Self { child, address, _dir: dir })
+    }
+
+    /// The value of an instant query that gives one; None while there is none.
+    fn query(&self, query: &str) -> Option<f64> {
+        let mut stream = TcpStream::connect(&self.address).ok()?;
+        let query: String = query.bytes().map(|b| format!("%{b:02x}")).collect();
+        write!(stream, "GET /api/v1/query?query={query} HTTP/1.0\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let json: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+        json["data"]["result"][0]["value"][1].as_str()?.parse().ok()
+    }
+
+    #[track_caller]
+    fn expect(&self, query: &str, want: f64) {
+        let end = Instant::now() + Duration::from_secs(30);
+        let mut got = None;
+        while Instant::now() < end {
+            got = self.query(query);
+            if got == Some(want) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        panic!("{query} is {got:?}, not {want}");
+    }
+}
+
+#[test]
+fn prometheus_scrapes_every_format() {
+    let collection = Arc::new(lintable(8));
+    let rows = |kind: fn(Kind) -> bool| {
+        let of = catalog::ids().filter(|id| kind(id.family().kind));
+        of.map(|id| collection.samples.table(id).len()).sum::<usize>()
+    };
+    let classic = parse(&text(&collection, Format::Text)).len() as f64;
+    let histograms = rows(|k| k == Kind::Histogram) as f64;
+    // A native histogram is one sample.
+    let native = (rows(|k| k != Kind::Summary) + 2 * rows(|k| k == Kind::Summary)) as f64;
+    let samples = &collection.samples;
+    let starts: u64 = samples.table(catalog::STARTUP_DURATION).hists.iter().map(|r| samples.histogram(r).count).sum();
+
+    let address = serve(collection.clone());
+    let jobs = [("native", address, "/metrics"), ("text", address, "/text"), ("open", address, "/openmetrics")];
+    let Some(prometheus) = Prometheus::start(&jobs) else {
+        skip("prometheus is not installed");
+        return;
+    };
+    prometheus.expect("sum(up)", 3.0);
+    prometheus.expect("scrape_samples_scraped{job='text'}", classic);
+    prometheus.expect("scrape_samples_scraped{job='open'}", classic);
+    prometheus.expect("scrape_samples_scraped{job='native'}", native);
+    let name = catalog::STARTUP_DURATION.name();
+    prometheus.expect(&format!("sum(histogram_count({name}{{job='native'}}))"), starts as f64);
+    prometheus.expect(&format!("sum({name}_count{{job='text'}})"), starts as f64);
+    let all: Vec<_> = catalog::ids().filter(|id| id.family().kind == Kind::Histogram).map(|id| id.name()).collect();
+    let all = format!("count(histogram_count({{job='native',__name__=~'{}'}}))", all.join("|"));
+    prometheus.expect(&all, histograms);
 }
