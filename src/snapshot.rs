@@ -118,6 +118,8 @@ pub struct MemoryFacts {
     pub active_anon: Option<u64>,
     pub inactive_anon: Option<u64>,
     pub kernel: Option<u64>,
+    /// Buffers of sockets; charged beside `kernel` (v2).
+    pub sock: Option<u64>,
     pub zswap: Option<u64>,
     pub zswapped: Option<u64>,
     /// This cgroup's processes alone (v1), and with those below it.
@@ -143,7 +145,7 @@ pub struct MemoryFacts {
 impl MemoryFacts {
     /// Anonymous memory and shared memory: what the processes themselves hold.
     pub fn process(&self) -> Option<u64> {
-        Some(self.anon? + self.shmem?)
+        Some(self.anon?.saturating_add(self.shmem?))
     }
 
     /// File pages mapped into processes, shared memory left out.
@@ -156,6 +158,11 @@ impl MemoryFacts {
         Some(self.file?.saturating_sub(self.shmem?).saturating_sub(self.shared_libraries()?))
     }
 
+    /// All that the kernel holds for the container.
+    pub fn guest_kernel(&self) -> Option<u64> {
+        Some(self.kernel?.saturating_add(self.sock.unwrap_or(0)))
+    }
+
     pub fn working_set(&self) -> Option<u64> {
         Some(self.usage?.saturating_sub(self.inactive_file?))
     }
@@ -163,7 +170,7 @@ impl MemoryFacts {
     /// (process + shared_libraries) ÷ allocated; absent without an allocation.
     pub fn efficiency(&self) -> Option<f64> {
         let allocated = self.allocated.filter(|a| *a > 0)?;
-        Some((self.process()? + self.shared_libraries()?) as f64 / allocated as f64)
+        Some(self.process()?.saturating_add(self.shared_libraries()?) as f64 / allocated as f64)
     }
 }
 

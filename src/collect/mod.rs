@@ -2,7 +2,9 @@
 
 mod cpu;
 mod lifecycle;
+mod memory;
 mod pressure;
+mod storage;
 
 use crate::catalog::Collector;
 use crate::config::Config;
@@ -15,6 +17,8 @@ pub fn emit(collector: Collector, snapshot: &Snapshot, entities: &[Entity], conf
     match collector {
         Collector::Cpu => cpu::emit(snapshot, entities, out),
         Collector::Lifecycle => lifecycle::emit(snapshot, entities, config, out),
+        Collector::Memory => memory::emit(snapshot, entities, out),
+        Collector::Storage => storage::emit(snapshot, entities, out),
         Collector::Pressure => pressure::emit(snapshot, entities, out),
         _ => {}
     }

@@ -5,7 +5,7 @@ use crate::catalog::Collector;
 use crate::kernel::parse::{self, Malformed, Sound, flat};
 use crate::kernel::table::{Home, Source, Subject};
 use crate::kernel::topology::{self, Topology};
-use crate::kernel::{Context, RATE_STEP};
+use crate::kernel::{Context, RATE_STEP, Timer};
 use crate::root::{Nanos, SECOND};
 use crate::runtime::Container;
 use crate::snapshot::{ContainerFacts, CpuFacts, Limit};
@@ -15,7 +15,7 @@ pub const TICK_NS: u64 = 10_000_000;
 
 #[derive(Default)]
 pub struct Cpu {
-    topology_at: Option<Nanos>,
+    timer: Timer,
 }
 
 #[derive(Default)]
@@ -192,9 +192,7 @@ impl Subject for Cpu {
 
     fn begin(&mut self, raw: &mut Raw, ctx: &mut Context<'_>) {
         // CPUs come on line and go off line, but seldom: once a minute is soon enough for an allocation.
-        let now = ctx.root.clock.boot();
-        if self.topology_at.is_none_or(|at| now - at >= 60 * SECOND) {
-            self.topology_at = Some(now);
+        if self.timer.due(ctx.root.clock.boot()) {
             raw.topology = topology::read(ctx.root).unwrap_or_default();
         }
     }

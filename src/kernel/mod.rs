@@ -6,8 +6,12 @@
 pub mod cgroups;
 pub mod cpu;
 pub mod file;
+pub mod lifecycle;
+pub mod memory;
+pub mod overhead;
 pub mod parse;
 pub mod pressure;
+pub mod storage;
 pub mod table;
 pub mod topology;
 
@@ -26,6 +30,20 @@ use crate::snapshot::Snapshot;
 
 /// Rates are over this at least: two scrapes at nearly the same moment would tell noise.
 pub const RATE_STEP: Nanos = SECOND;
+
+/// Says when a fact that seldom changes is due to be looked at again: at once, then once a minute.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Timer(Option<Nanos>);
+
+impl Timer {
+    pub fn due(&mut self, now: Nanos) -> bool {
+        let due = self.0.is_none_or(|at| now - at >= 60 * SECOND);
+        if due {
+            self.0 = Some(now);
+        }
+        due
+    }
+}
 
 /// What a reader may use while it works.
 pub struct Context<'a> {
@@ -99,6 +117,9 @@ impl<T> Slots<T> {
 pub fn reader(collector: Collector) -> Option<Box<dyn Reader>> {
     Some(match collector {
         Collector::Cpu => Box::new(TableReader::new(cpu::Cpu::default())),
+        Collector::Lifecycle => Box::new(lifecycle::Lifecycle::default()),
+        Collector::Memory => Box::new(TableReader::new(memory::Memory::default())),
+        Collector::Storage => Box::new(TableReader::new(storage::Storage::default())),
         Collector::Pressure => Box::new(TableReader::new(pressure::Pressure)),
         _ => return None,
     })

@@ -27,6 +27,12 @@ pub fn number(bytes: &[u8]) -> Option<u64> {
     })
 }
 
+/// A number, also with the ` kB` that `/proc` puts after it: the field's scale is to hold it.
+#[inline]
+pub fn amount(bytes: &[u8]) -> Option<u64> {
+    number(bytes.strip_suffix(b" kB").unwrap_or(bytes))
+}
+
 /// Lines that are not empty.
 #[inline]
 pub fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -53,7 +59,7 @@ macro_rules! flat {
         let mut sound = Ok(());
         for line in $crate::kernel::parse::lines($bytes) {
             match $crate::kernel::parse::pair(line) {
-                $(Some(($key, value)) => match $crate::kernel::parse::number(value) {
+                $(Some(($key, value)) => match $crate::kernel::parse::amount(value) {
                     Some(n) => $into.$field = Some(n $(.saturating_mul($scale))?),
                     None => sound = Err($crate::kernel::parse::Malformed),
                 },)*
