@@ -4,6 +4,7 @@
 //! share its result. Nothing runs between scrapes.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::kernel::cgroups::Cgroups;
 use crate::kernel::file::Budget;
 use crate::kernel::{self, Context, Reader};
 use crate::probe::{Answer, Capabilities};
-use crate::root::{ReadBuf, Root, SECOND};
+use crate::root::{Nanos, ReadBuf, Root, SECOND};
 use crate::runtime::{Container, Directory, Key};
 use crate::sample::{Entity, Samples};
 use crate::snapshot::{ContainerFacts, Snapshot};
@@ -29,6 +30,25 @@ pub struct Collection {
     pub samples: Samples,
 }
 
+/// How the last reading of the configuration file went.
+#[derive(Debug, Default)]
+pub struct Reloads {
+    ok: AtomicBool,
+    /// Wall clock of the last success.
+    at: AtomicI64,
+}
+
+impl Reloads {
+    pub fn succeeded(&self, now: Nanos) {
+        self.ok.store(true, Ordering::Relaxed);
+        self.at.store(now, Ordering::Relaxed);
+    }
+
+    pub fn failed(&self) {
+        self.ok.store(false, Ordering::Relaxed);
+    }
+}
+
 /// Everything that lives as long as the exporter does.
 #[derive(Debug)]
 pub struct Shared {
@@ -37,6 +57,7 @@ pub struct Shared {
     pub directory: Directory,
     pub capabilities: Capabilities,
     pub held: Held,
+    pub reloads: Reloads,
 }
 
 impl Shared {
@@ -47,6 +68,7 @@ impl Shared {
             directory: Directory::default(),
             capabilities: Capabilities::default(),
             held: Held::default(),
+            reloads: Reloads::default(),
         })
     }
 
@@ -287,6 +309,16 @@ impl Worker {
                 let success = f64::from(u8::from(outcome.failures == 0));
                 out.push_with(catalog::COLLECTOR_SUCCESS, Entity::NONE, &labels, success);
             }
+        }
+        if self.shared.config().file.is_some() {
+            let reloads = &self.shared.reloads;
+            out.push(
+                catalog::CONFIG_RELOAD_SUCCESS,
+                Entity::NONE,
+                f64::from(u8::from(reloads.ok.load(Ordering::Relaxed))),
+            );
+            let at = reloads.at.load(Ordering::Relaxed) as f64 / SECOND as f64;
+            out.push(catalog::CONFIG_RELOAD_TIME, Entity::NONE, at);
         }
         self.shared.capabilities.each(|name, answer| {
             let (reason, value) = match answer {

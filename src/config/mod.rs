@@ -21,7 +21,7 @@ use crate::root::{Clock, Root};
 pub use load::{Error, Errors, Given, check_text, load};
 pub use reference::reference;
 pub use settings::{Setting, Shape, settings};
-pub use value::Pattern;
+pub use value::{Pattern, duration};
 
 /// Everything that can be set. Plain values: readers need not know where one came from.
 #[derive(Debug, Clone)]

@@ -230,8 +230,7 @@ fn socket_runtime(name: &str, title: &str, at: fn(&mut Config) -> &mut RuntimeSo
             enabled,
             Box::new(move |config| vec![at(&mut config.clone()).enabled.show()]),
         )
-        .named(&format!("runtime.{name}"))
-        .at_start(),
+        .named(&format!("runtime.{name}")),
         setting(
             &key("socket"),
             Shape::One,
@@ -241,8 +240,7 @@ fn socket_runtime(name: &str, title: &str, at: fn(&mut Config) -> &mut RuntimeSo
             socket,
             Box::new(move |config| vec![at(&mut config.clone()).socket.show()]),
         )
-        .checked("an absolute path", |v| v.is_empty() || v.starts_with('/'))
-        .at_start(),
+        .checked("an absolute path", |v| v.is_empty() || v.starts_with('/')),
         setting(
             &key("timeout"),
             Shape::One,
@@ -251,13 +249,15 @@ fn socket_runtime(name: &str, title: &str, at: fn(&mut Config) -> &mut RuntimeSo
             std::time::Duration::allowed(),
             timeout,
             Box::new(move |config| vec![at(&mut config.clone()).timeout.show()]),
-        )
-        .at_start(),
+        ),
     ]
 }
 
-/// `:PORT`, `HOST:PORT`, `[IPV6]:PORT`.
+/// `:PORT`, `HOST:PORT`, `[IPV6]:PORT`, `unix:/PATH`.
 fn listen_address(text: &str) -> bool {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return path.starts_with('/');
+    }
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
     let host_fits = match bracketed {
@@ -328,7 +328,7 @@ fn web() -> Vec<Setting> {
         list("web.listen-address", "ADDRESS", "Where to listen; `:10217` is every address, IPv4 and IPv6.", |c| {
             &mut c.web.listen
         })
-        .checked(":PORT, HOST:PORT or [IPV6]:PORT", listen_address)
+        .checked(":PORT, HOST:PORT, [IPV6]:PORT or unix:/PATH", listen_address)
         .at_start(),
         switch("web.systemd-socket", "Take the listening sockets from systemd instead.", |c| &mut c.web.systemd_socket)
             .at_start(),
@@ -371,25 +371,20 @@ fn runtimes() -> Vec<Setting> {
         switch("runtime.cgroup.enabled", "Show containers that only the cgroup tree tells of.", |c| {
             &mut c.runtime.cgroup.enabled
         })
-        .named("runtime.cgroup")
-        .at_start(),
+        .named("runtime.cgroup"),
         one("runtime.cgroup.include", "PATTERN", "Further cgroups to show as containers, by their path.", |c| {
             &mut c.runtime.cgroup.include
-        })
-        .at_start(),
+        }),
         switch("runtime.apple.enabled", "Ask Apple's container who the containers are.", |c| {
             &mut c.runtime.apple.enabled
         })
-        .named("runtime.apple")
-        .at_start(),
+        .named("runtime.apple"),
         one("runtime.apple.command", "PATH", "The `container` command; by default it is looked for.", |c| {
             &mut c.runtime.apple.command
-        })
-        .at_start(),
+        }),
         one("runtime.apple.root", "DIR", "Where Apple's container keeps its data; by default it is asked.", |c| {
             &mut c.runtime.apple.root
-        })
-        .at_start(),
+        }),
     ]);
     all
 }
@@ -437,10 +432,12 @@ mod tests {
 
     #[test]
     fn listen_addresses() {
-        for good in [":10217", "127.0.0.1:0", "localhost:80", "[::1]:10217", "[fe80::1%eth0]:1"] {
+        for good in [":10217", "127.0.0.1:0", "localhost:80", "[::1]:10217", "[fe80::1%eth0]:1", "unix:/run/kina.sock"]
+        {
             assert!(listen_address(good), "{good}");
         }
-        for bad in ["", "10217", "::1:80", ":99999", "host:", "[::g]:1", "http://x:1", "a b:1", ":-1"] {
+        for bad in ["", "10217", "::1:80", ":99999", "host:", "[::g]:1", "http://x:1", "a b:1", ":-1", "unix:kina.sock"]
+        {
             assert!(!listen_address(bad), "{bad}");
         }
     }

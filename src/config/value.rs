@@ -196,6 +196,11 @@ impl Value for Duration {
     }
 }
 
+/// A duration as settings write it, for flags that are no settings.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    Duration::parse(text).map_err(|why| format!("{why}; allowed: {}", Duration::allowed()))
+}
+
 /// Units of a speed and their bytes a second, as a numerator and a denominator.
 const SPEED_UNITS: [(&str, u64, u64); 7] = [
     ("kbit", 1000, 8),

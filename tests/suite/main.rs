@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod apple;
+mod cli;
 #[allow(dead_code)]
 mod common;
 mod config;

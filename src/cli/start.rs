@@ -1,0 +1,43 @@
+//! The exporter's parts, put together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
+
+use crate::config::Config;
+use crate::engine::{Engine, Shared};
+
+/// A runtime that never answers holds nothing up for longer than this.
+pub const SYNCED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Few threads with small stacks: there is little to do between scrapes, and memory is part of the promise.
+pub fn tokio() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(4)
+        .thread_stack_size(512 << 10)
+        .thread_name("kina")
+        .enable_all()
+        .build()
+}
+
+/// What runs, whether it is served or asked once.
+pub struct Exporter {
+    pub shared: Arc<Shared>,
+    pub engine: Engine,
+}
+
+impl Exporter {
+    /// Starts everything that finds containers and collects. Within a tokio runtime.
+    pub fn start(config: Config) -> std::io::Result<Arc<Self>> {
+        let shared = Shared::new(config.root(), config);
+        let engine = Engine::start(shared.clone())?;
+        Ok(Arc::new(Self { shared, engine }))
+    }
+
+    /// Waits until every runtime has been asked for its containers.
+    pub async fn synced(&self, limit: Duration) {
+        self.shared.directory.settled(limit).await;
+    }
+}
