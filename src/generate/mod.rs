@@ -3,7 +3,9 @@
 //! Everything here is text made of what stands elsewhere once: names in [`crate::catalog`], figures in
 //! [`crate::targets`]. The results are committed; a test fails where they are stale.
 
+pub mod alerts;
 mod docs;
+mod operator;
 pub mod promql;
 pub mod rules;
 mod yaml;
@@ -70,10 +72,16 @@ pub enum Kind {
     Docs,
     /// `alerts/*.rules.yml`: recording rules.
     Rules,
+    /// `alerts/kina-alerts.rules.yml` and the runbooks.
+    Alerts,
+    /// `alerts/alertmanager.yml`: routes, grouping, inhibitions.
+    Alertmanager,
+    /// `alerts/prometheus-operator.yml`: all rules and a monitor as resources of the Prometheus operator.
+    PrometheusOperator,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 2] = [Self::Docs, Self::Rules];
+    pub const ALL: [Kind; 5] = [Self::Docs, Self::Rules, Self::Alerts, Self::Alertmanager, Self::PrometheusOperator];
 }
 
 /// All files of one kind.
@@ -84,6 +92,14 @@ pub fn artifacts(kind: Kind, s: &Settings) -> Vec<Artifact> {
             let groups = rules::groups(s);
             groups.iter().map(|g| Artifact::new(format!("alerts/{}.rules.yml", g.name), rules::file(s, g))).collect()
         }
+        Kind::Alerts => {
+            let mut all = vec![Artifact::new("alerts/kina-alerts.rules.yml", alerts::file(s))];
+            let pages = alerts::alerts(s);
+            all.extend(pages.iter().map(|a| Artifact::new(format!("docs/runbooks/{}.md", a.name), alerts::page(s, a))));
+            all
+        }
+        Kind::Alertmanager => vec![Artifact::new("alerts/alertmanager.yml", alerts::manager::file())],
+        Kind::PrometheusOperator => vec![Artifact::new("alerts/prometheus-operator.yml", operator::file(s))],
     }
 }
 
@@ -98,9 +114,14 @@ mod tests {
         rules::groups(s).iter().flat_map(|g| &g.rules).map(|r| r.record).collect()
     }
 
-    /// A query may read what the catalog has, what a rule records, and `up`.
+    /// What Prometheus itself says of every target.
+    const OF_PROMETHEUS: [&str; 2] = ["up", "scrape_samples_scraped"];
+
+    /// A query may read what the catalog has, what a rule records, and what Prometheus says of targets.
     fn unknown_names(query: &str, recorded: &BTreeSet<&str>) -> Vec<String> {
-        let known = |n: &String| n == "up" || recorded.contains(n.as_str()) || catalog::by_series(n).is_some();
+        let known = |n: &String| {
+            OF_PROMETHEUS.contains(&n.as_str()) || recorded.contains(n.as_str()) || catalog::by_series(n).is_some()
+        };
         promql::metric_names(query).into_iter().filter(|n| !known(n)).collect()
     }
 
@@ -111,6 +132,22 @@ mod tests {
         for r in rules::groups(&s).iter().flat_map(|g| &g.rules) {
             assert!(!promql::metric_names(&r.expr).is_empty(), "{} reads nothing", r.record);
             assert_eq!(unknown_names(&r.expr, &recorded), [""; 0], "in {}", r.record);
+        }
+    }
+
+    #[test]
+    fn alerts_and_runbooks_read_only_what_exists() {
+        let s = Settings::default();
+        let recorded = recorded_names(&s);
+        for alert in alerts::alerts(&s) {
+            let conditions = alert.conditions.iter().map(|c| &c.expr);
+            for query in conditions.chain(alert.runbook.diagnosis.iter().map(|(_, q)| q)) {
+                assert_eq!(unknown_names(query, &recorded), [""; 0], "in {}: {query}", alert.name);
+            }
+            let texts = format!("{} {}", alert.summary, alert.description);
+            for query in texts.split('`').skip(1).step_by(2) {
+                assert_eq!(unknown_names(query, &recorded), [""; 0], "in {}: {query}", alert.name);
+            }
         }
     }
 
