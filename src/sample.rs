@@ -168,7 +168,8 @@ impl Histogram {
         }
     }
 
-    fn copy_from(&mut self, other: &Histogram) {
+    /// Becomes equal to `other`, keeping its own memory.
+    pub fn copy_from(&mut self, other: &Histogram) {
         self.bounds = other.bounds;
         self.counts.clone_from(&other.counts);
         self.sum = other.sum;

@@ -278,8 +278,10 @@ pub struct SocketFacts {
     pub rtt: Option<Histogram>,
     /// Median smoothed round-trip time of this collection's established sockets, in seconds.
     pub rtt_median: Option<f64>,
-    /// Established connections by the container at the other end.
+    /// Established connections by the container at the other end, most first; a limit may have cut it.
     pub peers: Vec<(Arc<str>, u32)>,
+    /// Distinct containers at the other ends, those beyond the limit included.
+    pub fanout: Option<u32>,
 }
 
 impl SocketFacts {
@@ -287,6 +289,7 @@ impl SocketFacts {
         self.states = None;
         self.rtt_median = None;
         self.peers.clear();
+        self.fanout = None;
         // `rtt` keeps its memory; whoever fills the facts sets or clears it.
     }
 }

@@ -3,7 +3,9 @@
 mod cpu;
 mod lifecycle;
 mod memory;
+mod network;
 mod pressure;
+mod socket;
 mod storage;
 
 use crate::catalog::Collector;
@@ -19,7 +21,9 @@ pub fn emit(collector: Collector, snapshot: &Snapshot, entities: &[Entity], conf
         Collector::Lifecycle => lifecycle::emit(snapshot, entities, config, out),
         Collector::Memory => memory::emit(snapshot, entities, out),
         Collector::Storage => storage::emit(snapshot, entities, out),
+        Collector::Network => network::emit(snapshot, entities, out),
         Collector::Pressure => pressure::emit(snapshot, entities, out),
+        Collector::Socket => socket::emit(snapshot, entities, config, out),
         _ => {}
     }
 }

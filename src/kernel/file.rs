@@ -31,7 +31,8 @@ impl Budget {
         self.held.load(Ordering::Relaxed)
     }
 
-    fn take(self: &Arc<Self>) -> Option<Share> {
+    /// A descriptor's share, if one is left.
+    pub fn take(self: &Arc<Self>) -> Option<Share> {
         let free = |held| (held < self.limit).then_some(held + 1);
         self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free).ok()?;
         Some(Share(self.clone()))
@@ -40,7 +41,7 @@ impl Budget {
 
 /// One descriptor's share of the budget, given back when dropped.
 #[derive(Debug)]
-struct Share(Arc<Budget>);
+pub struct Share(Arc<Budget>);
 
 impl Drop for Share {
     fn drop(&mut self) {
@@ -56,6 +57,8 @@ enum State {
     /// Could not be opened for another reason than that it is not there.
     Failed(ReadError),
 }
+
+type Pread = for<'b> fn(&'b mut ReadBuf, &File) -> Result<&'b [u8], ReadError>;
 
 /// A kernel file that was there when its container was opened.
 #[derive(Debug)]
@@ -80,10 +83,19 @@ impl KernelFile {
 
     /// The whole file, in one `pread` when it is held. It was there once: when it is not there now, its thing is gone.
     pub fn read<'b>(&self, buf: &'b mut ReadBuf) -> Result<&'b [u8], ReadError> {
+        self.read_by(buf, ReadBuf::pread)
+    }
+
+    /// The same for a file of many records; see [`ReadBuf::pread_records`].
+    pub fn read_records<'b>(&self, buf: &'b mut ReadBuf) -> Result<&'b [u8], ReadError> {
+        self.read_by(buf, ReadBuf::pread_records)
+    }
+
+    fn read_by<'b>(&self, buf: &'b mut ReadBuf, pread: Pread) -> Result<&'b [u8], ReadError> {
         match &self.0 {
-            State::Held(file, _) => buf.pread(file),
+            State::Held(file, _) => pread(buf, file),
             State::ByPath(path) => match root::open_prepared(path) {
-                Ok(file) => buf.pread(&file),
+                Ok(file) => pread(buf, &file),
                 Err(ReadError::Absent) => Err(ReadError::Gone),
                 Err(e) => Err(e),
             },

@@ -5,12 +5,29 @@
 
 pub mod cgroups;
 pub mod cpu;
+#[cfg(target_os = "linux")]
+pub mod ethtool;
 pub mod file;
+#[cfg(test)]
+mod fuzz;
 pub mod lifecycle;
 pub mod memory;
+pub mod netdev;
+#[cfg(target_os = "linux")]
+pub mod netlink;
+#[cfg(target_os = "linux")]
+pub mod netns;
+#[cfg(target_os = "linux")]
+pub mod network;
 pub mod overhead;
 pub mod parse;
+pub mod peers;
 pub mod pressure;
+pub mod snmp;
+#[cfg(target_os = "linux")]
+pub mod sockdiag;
+#[cfg(target_os = "linux")]
+pub mod socket;
 pub mod storage;
 pub mod table;
 pub mod topology;
@@ -120,7 +137,9 @@ pub fn reader(collector: Collector) -> Option<Box<dyn Reader>> {
         Collector::Lifecycle => Box::new(lifecycle::Lifecycle::default()),
         Collector::Memory => Box::new(TableReader::new(memory::Memory::default())),
         Collector::Storage => Box::new(TableReader::new(storage::Storage::default())),
+        Collector::Network => Box::new(network::Network::default()),
         Collector::Pressure => Box::new(TableReader::new(pressure::Pressure)),
+        Collector::Socket => Box::new(socket::Sockets::default()),
         _ => return None,
     })
 }
