@@ -1,7 +1,8 @@
 //! One collection: the directory names the containers, readers fill the snapshot, collectors make samples of it.
 //!
-//! Collections run on a thread of their own, one at a time; requests that arrive while one with the same collectors runs
-//! share its result. Nothing runs between scrapes.
+//! Collections run on a thread of their own, one at a time. Requests for the same collectors that arrive together, or while
+//! such a collection runs and no container has come or gone since it began, share its result. Nothing runs between
+//! scrapes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -19,7 +20,7 @@ use crate::kernel::file::Budget;
 use crate::kernel::{self, Context, Reader};
 use crate::probe::{Answer, Capabilities};
 use crate::root::{Nanos, ReadBuf, Root, SECOND};
-use crate::runtime::{Container, Directory, Key};
+use crate::runtime::{Container, Directory, Identity, Key, RuntimeKind};
 use crate::sample::{Entity, Samples};
 use crate::snapshot::{ContainerFacts, Snapshot};
 
@@ -131,14 +132,20 @@ struct Worker {
     shared: Arc<Shared>,
     cgroups: Cgroups,
     budget: Arc<Budget>,
+    /// What the readers were made for.
+    config: Arc<Config>,
+    /// Of the collectors that are on, in the collectors' order.
     readers: Vec<(Collector, Box<dyn Reader>)>,
+    /// The machine itself, as the root cgroup.
+    machine: Option<Arc<Container>>,
     buf: ReadBuf,
+    /// Of the directory, when it was last followed.
     generation: Option<u64>,
     live: HashMap<Key, Live>,
     free: Vec<usize>,
     next_slot: usize,
     slots: Vec<usize>,
-    listing: Arc<Vec<Arc<Container>>>,
+    listing: Vec<Arc<Container>>,
     entities: Vec<Entity>,
     outcomes: [Option<Outcome>; Collector::COUNT],
     /// Collections handed out earlier; one that nobody holds any more is filled again.
@@ -155,99 +162,122 @@ impl Worker {
     fn new(shared: Arc<Shared>) -> Self {
         let cgroups = Cgroups::find(&shared.root);
         cgroups.tell(&shared.root, &shared.capabilities);
-        let readers = Collector::ALL.into_iter().filter_map(|c| Some((c, kernel::reader(c)?))).collect();
-        Self {
+        let mut worker = Self {
+            config: shared.config(),
+            machine: cfg!(target_os = "linux").then(|| Arc::new(machine(&cgroups))),
             shared,
             cgroups,
             budget: Budget::of_process(),
-            readers,
+            readers: Vec::new(),
             buf: ReadBuf::default(),
             generation: None,
             live: HashMap::new(),
             free: Vec::new(),
             next_slot: 0,
             slots: Vec::new(),
-            listing: Arc::default(),
+            listing: Vec::new(),
             entities: Vec::new(),
             outcomes: [None; Collector::COUNT],
             pool: Vec::new(),
-        }
+        };
+        worker.configure();
+        worker
     }
 
     fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Request>) {
+        let mut waiting = Vec::new();
         while let Some(first) = inbox.blocking_recv() {
-            // All who ask for the same now get the same answer.
-            let mut waiting = vec![first];
-            while let Ok(more) = inbox.try_recv() {
-                waiting.push(more);
-            }
+            waiting.push(first);
             while let Some(wanted) = waiting.first().map(|r| r.wanted) {
+                while let Ok(more) = inbox.try_recv() {
+                    waiting.push(more);
+                }
+                let asked = waiting.len();
                 let collection = self.collect(wanted);
-                for r in waiting.extract_if(.., |r| r.wanted == wanted) {
-                    let _ = r.reply.send(collection.clone());
+                while let Ok(more) = inbox.try_recv() {
+                    waiting.push(more);
+                }
+                // Who asked while it ran gets it too, unless a container came or went: it would be missed.
+                let fresh = self.generation == Some(*self.shared.directory.generation().borrow());
+                let share = if fresh { waiting.len() } else { asked };
+                for request in waiting.extract_if(..share, |r| r.wanted == wanted) {
+                    let _ = request.reply.send(collection.clone());
                 }
             }
         }
     }
 
-    /// Follows the directory: opens what is new, closes what is gone, reopens what was restarted.
-    fn sync(&mut self, config: &Config) {
+    /// Makes the readers what the configuration asks for. Readers that stay keep what they have accumulated.
+    fn configure(&mut self) {
+        let on = self.config.collectors;
+        self.readers.retain(|(c, _)| on.contains(*c));
+        let config = self.config.clone();
+        for collector in on.iter() {
+            if self.readers.iter().any(|(c, _)| *c == collector) {
+                continue;
+            }
+            let Some(mut reader) = kernel::reader(collector) else { continue };
+            let mut ctx = context(&self.shared, &config, &self.cgroups, &self.budget, &mut self.buf);
+            for live in self.live.values() {
+                reader.open(live.slot, &live.container, &mut ctx);
+            }
+            self.readers.push((collector, reader));
+        }
+        self.readers.sort_by_key(|(c, _)| c.index());
+        self.generation = None;
+    }
+
+    /// Follows configuration and directory: opens what is new, closes what is gone, reopens what was restarted.
+    fn sync(&mut self) {
+        let config = self.shared.config();
+        if !Arc::ptr_eq(&config, &self.config) {
+            self.config = config;
+            self.configure();
+        }
         let (generation, listing) = self.shared.directory.list();
         if self.generation == Some(generation) {
             return;
         }
         self.generation = Some(generation);
-        let shared = self.shared.clone();
-        let mut ctx = Context {
-            root: &shared.root,
-            config,
-            capabilities: &shared.capabilities,
-            held: &shared.held,
-            cgroups: &self.cgroups,
-            budget: &self.budget,
-            buf: &mut self.buf,
-            failures: 0,
+        self.listing.clear();
+        self.listing.extend(self.machine.clone());
+        let selection = &self.config.containers;
+        let shown = |c: &&Arc<Container>| {
+            c.identity.id != "/" && selection.admits(&c.identity.name, &c.identity.image, &c.user_labels)
         };
+        self.listing.extend(listing.iter().filter(shown).cloned());
+
+        let mut ctx = context(&self.shared, &self.config, &self.cgroups, &self.budget, &mut self.buf);
         let mut gone = std::mem::take(&mut self.live);
         self.slots.clear();
-        for container in listing.iter() {
+        for container in &self.listing {
             let key = container.key();
-            let live = match gone.remove(&key) {
-                Some(old) if same_run(&old.container, container) => {
-                    Live { slot: old.slot, container: container.clone() }
+            let old = gone.remove(&key);
+            let same = old.as_ref().is_some_and(|old| same_run(&old.container, container));
+            let slot = old.map(|old| old.slot).or_else(|| self.free.pop()).unwrap_or_else(|| {
+                self.next_slot += 1;
+                self.next_slot - 1
+            });
+            if !same {
+                for (_, reader) in &mut self.readers {
+                    reader.close(slot);
+                    reader.open(slot, container, &mut ctx);
                 }
-                other => {
-                    let slot = match other {
-                        Some(old) => {
-                            self.readers.iter_mut().for_each(|(_, r)| r.close(old.slot));
-                            old.slot
-                        }
-                        None => self.free.pop().unwrap_or_else(|| {
-                            self.next_slot += 1;
-                            self.next_slot - 1
-                        }),
-                    };
-                    for (_, reader) in &mut self.readers {
-                        reader.open(slot, container, &mut ctx);
-                    }
-                    Live { slot, container: container.clone() }
-                }
-            };
-            self.slots.push(live.slot);
-            self.live.insert(key, live);
+            }
+            self.slots.push(slot);
+            self.live.insert(key, Live { slot, container: container.clone() });
         }
         for old in gone.into_values() {
             self.readers.iter_mut().for_each(|(_, r)| r.close(old.slot));
             self.free.push(old.slot);
         }
-        self.listing = listing;
     }
 
     fn collect(&mut self, wanted: CollectorSet) -> Arc<Collection> {
+        self.sync();
         let shared = self.shared.clone();
-        let config = shared.config();
+        let config = self.config.clone();
         let wanted = wanted.intersect(config.collectors);
-        self.sync(&config);
         let mut collection = self.take_collection();
         let Some(Collection { snapshot, samples }) = Arc::get_mut(&mut collection) else {
             unreachable!("a collection just taken has no other owner")
@@ -255,6 +285,7 @@ impl Worker {
         let clock = &shared.root.clock;
         snapshot.wall = clock.wall();
         snapshot.boot = clock.boot();
+        snapshot.host.reset();
         snapshot.containers.resize_with(self.listing.len(), ContainerFacts::default);
         for (facts, container) in snapshot.containers.iter_mut().zip(self.listing.iter()) {
             facts.reset(container.clone());
@@ -262,16 +293,7 @@ impl Worker {
 
         self.outcomes = [None; Collector::COUNT];
         for (collector, reader) in self.readers.iter_mut().filter(|(c, _)| wanted.contains(*c)) {
-            let mut ctx = Context {
-                root: &shared.root,
-                config: &config,
-                capabilities: &shared.capabilities,
-                held: &shared.held,
-                cgroups: &self.cgroups,
-                budget: &self.budget,
-                buf: &mut self.buf,
-                failures: 0,
-            };
+            let mut ctx = context(&shared, &config, &self.cgroups, &self.budget, &mut self.buf);
             let begin = clock.boot();
             reader.read(snapshot, &self.slots, &mut ctx);
             let outcome = Outcome { nanos: clock.boot() - begin, failures: ctx.failures };
@@ -341,6 +363,38 @@ impl Worker {
                 Arc::new(Collection { samples: Samples::new(), ..Collection::default() })
             }
         }
+    }
+}
+
+fn context<'a>(
+    shared: &'a Shared,
+    config: &'a Config,
+    cgroups: &'a Cgroups,
+    budget: &'a Arc<Budget>,
+    buf: &'a mut ReadBuf,
+) -> Context<'a> {
+    Context {
+        root: &shared.root,
+        config,
+        capabilities: &shared.capabilities,
+        held: &shared.held,
+        cgroups,
+        budget,
+        buf,
+        failures: 0,
+    }
+}
+
+/// The root cgroup: what dashboards made for cAdvisor read as `id="/"`.
+fn machine(cgroups: &Cgroups) -> Container {
+    let identity = Identity { id: "/".into(), ..Identity::default() };
+    Container {
+        runtime: RuntimeKind::Cgroup,
+        native_id: "/".into(),
+        labels: Arc::new(identity.labels(RuntimeKind::Cgroup)),
+        identity,
+        cgroup: cgroups.root_paths(),
+        ..Container::default()
     }
 }
 

@@ -267,6 +267,55 @@ pub fn open_beneath(dir: &File, name: &str) -> Result<File, ReadError> {
     open_at(dir.as_raw_fd(), Path::new(name), libc::O_RDONLY)
 }
 
+/// What `stat` tells of a path, as far as it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    pub size: u64,
+    pub links: u64,
+}
+
+/// Asks for the status of a path that was made ready before: no allocation.
+pub fn status_prepared(path: &CStr) -> Result<Status, ReadError> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `path` is NUL-terminated and `stat` is writable; both outlive the call.
+    if unsafe { libc::stat(path.as_ptr(), stat.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error().into());
+    }
+    // SAFETY: the call succeeded, so the kernel has filled `stat`.
+    let stat = unsafe { stat.assume_init() };
+    Ok(Status { size: stat.st_size as u64, links: stat.st_nlink as u64 })
+}
+
+/// Calls `each` with every name in an open directory, `.` and `..` left out, in the kernel's order; allocates nothing.
+#[cfg(target_os = "linux")]
+pub fn each_name(dir: &File, buf: &mut ReadBuf, mut each: impl FnMut(&[u8])) -> Result<(), ReadError> {
+    /// Offset of the name in a `linux_dirent64`: inode (8), offset (8), length (2), type (1).
+    const NAME: usize = 19;
+    loop {
+        let free = &mut buf.bytes[..];
+        // SAFETY: the pointer and length describe `free`, which is writable and lives through the call.
+        let n = unsafe { libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), free.as_mut_ptr(), free.len()) };
+        if n < 0 {
+            return Err(io::Error::last_os_error().into());
+        }
+        if n == 0 {
+            return Ok(());
+        }
+        let mut rest = free.get(..n as usize).unwrap_or_default();
+        while let (Some(&[low, high]), Some(name)) = (rest.get(16..18), rest.get(NAME..)) {
+            let length = usize::from(u16::from_ne_bytes([low, high]));
+            let end = name.iter().position(|b| *b == 0).unwrap_or(name.len());
+            if !matches!(&name[..end], b"." | b"..") {
+                each(&name[..end]);
+            }
+            match rest.get(length..) {
+                Some(next) if length > NAME => rest = next,
+                _ => break,
+            }
+        }
+    }
+}
+
 /// Raises the limit on open descriptors as far as is allowed, and tells what it is then.
 pub fn raise_descriptor_limit() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

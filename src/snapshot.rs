@@ -330,6 +330,17 @@ pub struct HostFacts {
     pub on_battery: Option<bool>,
 }
 
+impl HostFacts {
+    /// Empties all facts for the next collection, keeping the memory of lists.
+    pub fn reset(&mut self) {
+        let Self { mut devices, mut filesystems, mut energy, .. } = std::mem::take(self);
+        devices.clear();
+        filesystems.clear();
+        energy.clear();
+        *self = Self { devices, filesystems, energy, ..Self::default() };
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct DeviceFacts {
     pub name: Arc<str>,

@@ -5,6 +5,7 @@ mod lifecycle;
 mod memory;
 mod network;
 mod pressure;
+mod process;
 mod socket;
 mod storage;
 
@@ -22,6 +23,7 @@ pub fn emit(collector: Collector, snapshot: &Snapshot, entities: &[Entity], conf
         Collector::Memory => memory::emit(snapshot, entities, out),
         Collector::Storage => storage::emit(snapshot, entities, out),
         Collector::Network => network::emit(snapshot, entities, out),
+        Collector::Process => process::emit(snapshot, entities, out),
         Collector::Pressure => pressure::emit(snapshot, entities, out),
         Collector::Socket => socket::emit(snapshot, entities, config, out),
         _ => {}

@@ -1,6 +1,6 @@
 //! One kernel file of a container, kept open between collections as long as the descriptor limit allows.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -101,6 +101,49 @@ impl KernelFile {
             },
             State::Failed(e) => Err(*e),
         }
+    }
+}
+
+impl KernelFile {
+    /// Whether its descriptor is kept, and so still means the thing that it was opened for.
+    pub fn is_held(&self) -> bool {
+        matches!(self.0, State::Held(..))
+    }
+
+    /// The file, unless it was refused: for files whose refusal is a missing permission, not a failure.
+    pub fn permitted(self) -> Result<Self, ReadError> {
+        match self.0 {
+            State::Failed(e) => Err(e),
+            state => Ok(Self(state)),
+        }
+    }
+}
+
+/// A path written into the same memory again and again, ready for the kernel.
+#[derive(Debug, Default)]
+pub struct PathText {
+    bytes: Vec<u8>,
+    numbers: Vec<u32>,
+}
+
+impl PathText {
+    pub fn set(&mut self, folder: &Path, parts: &[&[u8]]) {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(folder.as_os_str().as_bytes());
+        for part in parts {
+            self.bytes.push(b'/');
+            self.bytes.extend_from_slice(part);
+        }
+        self.bytes.push(0);
+    }
+
+    pub fn as_c(&self) -> Result<&CStr, ReadError> {
+        CStr::from_bytes_with_nul(&self.bytes).map_err(|_| ReadError::Malformed)
+    }
+
+    /// Memory for a list of ids, beside the path that they are put into.
+    pub fn numbers(&mut self) -> &mut Vec<u32> {
+        &mut self.numbers
     }
 }
 

@@ -23,6 +23,8 @@ pub mod overhead;
 pub mod parse;
 pub mod peers;
 pub mod pressure;
+#[cfg(target_os = "linux")]
+pub mod process;
 pub mod snmp;
 #[cfg(target_os = "linux")]
 pub mod sockdiag;
@@ -138,6 +140,7 @@ pub fn reader(collector: Collector) -> Option<Box<dyn Reader>> {
         Collector::Memory => Box::new(TableReader::new(memory::Memory::default())),
         Collector::Storage => Box::new(TableReader::new(storage::Storage::default())),
         Collector::Network => Box::new(network::Network::default()),
+        Collector::Process => Box::new(process::Process::default()),
         Collector::Pressure => Box::new(TableReader::new(pressure::Pressure)),
         Collector::Socket => Box::new(socket::Sockets::default()),
         _ => return None,
