@@ -275,6 +275,7 @@ pub struct Status {
 }
 
 /// Asks for the status of a path that was made ready before: no allocation.
+#[allow(clippy::unnecessary_cast, reason = "the fields are narrower on other platforms")]
 pub fn status_prepared(path: &CStr) -> Result<Status, ReadError> {
     let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
     // SAFETY: `path` is NUL-terminated and `stat` is writable; both outlive the call.

@@ -430,7 +430,7 @@ fn list_pids(bytes: Result<&[u8], ReadError>, pids: &mut Vec<u32>) -> Result<(),
 fn list_below(folder: &Path, path: &mut PathText, pids: &mut Vec<u32>, ctx: &mut Context<'_>) {
     let is_leaf = |folder: &Path, path: &mut PathText| {
         path.set(folder, &[]);
-        path.as_c().and_then(|p| root::status_prepared(p)).is_ok_and(|s| s.links == 2)
+        path.as_c().and_then(root::status_prepared).is_ok_and(|s| s.links == 2)
     };
     if is_leaf(folder, path) {
         return;
