@@ -55,9 +55,9 @@ impl Reloads {
 pub struct Shared {
     pub root: Root,
     pub config: RwLock<Arc<Config>>,
-    pub directory: Directory,
-    pub capabilities: Capabilities,
-    pub held: Held,
+    pub directory: Arc<Directory>,
+    pub capabilities: Arc<Capabilities>,
+    pub held: Arc<Held>,
     pub reloads: Reloads,
 }
 
@@ -66,9 +66,9 @@ impl Shared {
         Arc::new(Self {
             root,
             config: RwLock::new(Arc::new(config)),
-            directory: Directory::default(),
-            capabilities: Capabilities::default(),
-            held: Held::default(),
+            directory: Arc::default(),
+            capabilities: Arc::default(),
+            held: Arc::default(),
             reloads: Reloads::default(),
         })
     }

@@ -213,6 +213,11 @@ impl Root {
         Ok(names)
     }
 
+    /// A variable of the environment that names a place of this host: none where the host is seen through another root.
+    pub fn env(&self, name: &str) -> Option<String> {
+        if self.rootfs == Path::new("/") { std::env::var(name).ok() } else { None }
+    }
+
     /// Connects to a Unix socket of the host, giving up after `limit`.
     pub async fn connect_unix(&self, path: &Path, limit: Duration) -> io::Result<tokio::net::UnixStream> {
         let path = self.host_path(path);

@@ -1,20 +1,28 @@
 //! Who the containers are, and what happens to them.
 //!
-//! Each runtime has one task ([`docker`], [`podman`], [`containerd`], `apple`, bare cgroups) that keeps the
-//! [`Directory`] right by events and, after a lost connection, by a fresh list. A scrape only reads the directory: it
-//! never calls a runtime.
+//! Each runtime has tasks of its own ([`engine_api`] for Docker and Podman, [`containerd`], `apple`, bare [`cgroups`])
+//! that keep the [`Directory`] right by events and, after a lost connection, by a fresh list. A scrape only reads the
+//! directory: it never calls a runtime. [`Sources::start`] starts them all.
 
 pub mod apple;
+#[cfg(target_os = "linux")]
+pub mod cgroup_paths;
+mod directory;
+#[cfg(target_os = "linux")]
+pub mod engine_api;
+pub mod http;
+mod select;
+mod sources;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use tokio::sync::{mpsc, watch};
+use std::sync::Arc;
 
 use crate::root::Nanos;
 use crate::sample::LabelBlock;
+
+pub use directory::{Directory, History, Pending};
+pub use sources::{Context, Sources};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum RuntimeKind {
@@ -101,6 +109,8 @@ pub struct Container {
     /// Another container's network namespace is used (Kubernetes: the pod's sandbox has it): its counters are shown once.
     pub shares_network_of: Option<String>,
     pub image: ImageFacts,
+    /// The daemon that told of it, by its socket; empty where there is none.
+    pub source: Arc<str>,
     /// Path and arguments of the first process.
     pub command: Vec<String>,
     pub vm: Option<VmSettings>,
@@ -143,6 +153,21 @@ pub struct Key {
 }
 
 /// Something that happened, as the runtime tells it. `startup` makes phases and counts of these.
+///
+/// Events of one container come in order, each once, also across reconnects; those of different containers in the order
+/// in which they were received. `Started` is held back until the runtime has told the process's own start time (a few
+/// milliseconds), and what follows it waits for it.
+///
+/// What each runtime gives evidence of:
+///
+/// | | Docker | Podman | containerd | bare cgroups |
+/// |---|---|---|---|---|
+/// | `ImagePulled` | image `pull` | image `pull` | `/images/create` | – |
+/// | `Created` | `create` | `create` | `/containers/create` | the cgroup appears |
+/// | `StartRequested` | network `connect` (at the latest then) | `init` (at the latest then) | – | – |
+/// | `TaskCreated` | of containerd below it, if its socket may be read | – | `/tasks/create` | – |
+/// | `Started` | `start`, inspect `State.StartedAt` | the same | `/tasks/start` | its first process |
+/// | `StartFailed` | network `disconnect` without `start`, inspect `State.Error` and `State.ExitCode` | `cleanup` or `remove` after `init` without `start` | `/tasks/create` and `/tasks/exit` or `/tasks/delete` without `/tasks/start` | – |
 #[derive(Debug, Clone)]
 pub struct Event {
     pub key: Key,
@@ -195,124 +220,4 @@ pub enum EventKind {
         message: String,
     },
     Removed,
-}
-
-/// The live containers, kept by the runtimes' tasks and read by collections.
-#[derive(Debug)]
-pub struct Directory {
-    state: Mutex<State>,
-    /// Bumped with every change, so that a collection that sees the same number has nothing to do.
-    generation: watch::Sender<u64>,
-    /// Identities being asked for right now: a scrape waits a moment for them, so that a container which started is in
-    /// the next scrape.
-    pending: watch::Sender<usize>,
-    subscribers: Mutex<Vec<mpsc::UnboundedSender<Arc<Event>>>>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    live: HashMap<Key, Arc<Container>>,
-    listing: Option<Arc<Vec<Arc<Container>>>>,
-}
-
-impl Default for Directory {
-    fn default() -> Self {
-        Self {
-            state: Mutex::default(),
-            generation: watch::Sender::new(0),
-            pending: watch::Sender::new(0),
-            subscribers: Mutex::default(),
-        }
-    }
-}
-
-/// While it lives, [`Directory::settled`] waits: an event has been received and its container's identity is on the way.
-pub struct Pending<'d>(&'d Directory);
-
-impl Drop for Pending<'_> {
-    fn drop(&mut self) {
-        self.0.pending.send_modify(|n| *n -= 1);
-    }
-}
-
-impl Directory {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn changed(&self, state: &mut State) {
-        state.listing = None;
-        self.generation.send_modify(|g| *g += 1);
-    }
-
-    /// Adds a container, or replaces what is known of it.
-    pub fn insert(&self, container: Container) {
-        let mut state = self.lock();
-        state.live.insert(container.key(), Arc::new(container));
-        self.changed(&mut state);
-    }
-
-    pub fn remove(&self, key: &Key) -> Option<Arc<Container>> {
-        let mut state = self.lock();
-        let old = state.live.remove(key)?;
-        self.changed(&mut state);
-        Some(old)
-    }
-
-    pub fn get(&self, key: &Key) -> Option<Arc<Container>> {
-        self.lock().live.get(key).cloned()
-    }
-
-    /// Replaces all containers of one runtime (or of one source within it, told by `mine`) after a fresh list.
-    pub fn replace(&self, mine: impl Fn(&Container) -> bool, fresh: Vec<Container>) {
-        let mut state = self.lock();
-        state.live.retain(|_, c| !mine(c));
-        for c in fresh {
-            state.live.insert(c.key(), Arc::new(c));
-        }
-        self.changed(&mut state);
-    }
-
-    /// All live containers, ordered by id so that output is stable, with the generation they are of. The same list is
-    /// handed out until something changes.
-    pub fn list(&self) -> (u64, Arc<Vec<Arc<Container>>>) {
-        let mut state = self.lock();
-        let generation = *self.generation.borrow();
-        let State { live, listing } = &mut *state;
-        let list = listing.get_or_insert_with(|| {
-            let mut all: Vec<_> = live.values().cloned().collect();
-            all.sort_by(|a, b| a.identity.id.cmp(&b.identity.id).then_with(|| a.native_id.cmp(&b.native_id)));
-            Arc::new(all)
-        });
-        (generation, list.clone())
-    }
-
-    pub fn generation(&self) -> watch::Receiver<u64> {
-        self.generation.subscribe()
-    }
-
-    /// Marks an identity as being asked for, until the guard is dropped.
-    pub fn pending(&self) -> Pending<'_> {
-        self.pending.send_modify(|n| *n += 1);
-        Pending(self)
-    }
-
-    /// Waits until no identity is being asked for, `limit` at most: a hanging runtime delays no scrape further.
-    pub async fn settled(&self, limit: Duration) {
-        let mut pending = self.pending.subscribe();
-        let _ = tokio::time::timeout(limit, pending.wait_for(|n| *n == 0)).await;
-    }
-
-    /// Hands an event to all subscribers. None is lost, however slow they are: events are rare beside what they cost.
-    pub fn publish(&self, event: Event) {
-        let event = Arc::new(event);
-        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
-        subscribers.retain(|s| s.send(event.clone()).is_ok());
-    }
-
-    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Arc<Event>> {
-        let (tx, rx) = mpsc::unbounded_channel();
-        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner).push(tx);
-        rx
-    }
 }

@@ -1,0 +1,47 @@
+//! What a session remembers of one container between its events.
+
+use std::collections::VecDeque;
+
+use crate::root::Nanos;
+use crate::runtime::{EventKind, Pending};
+
+#[derive(Debug, Default)]
+pub struct Tracked {
+    pub name: String,
+    pub image: String,
+    /// The configuration leaves it out.
+    pub hidden: bool,
+    /// A start was begun and has not come to its end.
+    pub starting: bool,
+    /// Newest end that an event told.
+    pub ended: Option<Nanos>,
+    pub destroyed: bool,
+    /// Start time of the run that has been published.
+    pub told_start: Option<Nanos>,
+    /// Inspects under way.
+    pub inspects: u32,
+    /// An inspect is under way that the following events wait for.
+    pub busy: bool,
+    pub steps: VecDeque<(Step, Option<Pending>)>,
+}
+
+impl Tracked {
+    /// Nothing more can come of it.
+    pub fn done(&self) -> bool {
+        self.destroyed && self.inspects == 0 && self.steps.is_empty()
+    }
+}
+
+/// What is to be done of one container, one after the other.
+#[derive(Debug)]
+pub enum Step {
+    Publish(EventKind, Nanos),
+    Start(Nanos),
+    StartFailed(Nanos),
+}
+
+impl Step {
+    pub fn waits_for_inspect(&self) -> bool {
+        !matches!(self, Self::Publish(..))
+    }
+}

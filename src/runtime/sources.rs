@@ -1,0 +1,236 @@
+//! Starts and stops the runtimes' tasks; keeps each daemon's task connected.
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::http::Trouble;
+use super::select::Patterns;
+use super::{Directory, RuntimeKind};
+use crate::config::{Config, RuntimeSource};
+use crate::held::Held;
+use crate::probe::{Answer, Capabilities};
+use crate::root::Root;
+
+/// What the runtimes' tasks work with.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub root: Root,
+    pub config: Arc<Config>,
+    pub directory: Arc<Directory>,
+    pub capabilities: Arc<Capabilities>,
+    pub held: Arc<Held>,
+}
+
+/// The running tasks, one or more a runtime.
+#[derive(Debug)]
+pub struct Sources {
+    directory: Arc<Directory>,
+    tasks: JoinSet<()>,
+}
+
+impl Sources {
+    /// Starts a task for each runtime that is enabled. Must be called within a tokio runtime; returns at once. What the
+    /// host has is found out in the background: [`Sources::settle`] waits for it.
+    pub fn start(ctx: &Context) -> Self {
+        let mut tasks = JoinSet::new();
+        let directory = ctx.directory.clone();
+        let shared = Arc::new(Shared { ctx: ctx.clone(), patterns: Patterns::new(&ctx.config.containers) });
+        #[cfg(target_os = "linux")]
+        linux(&shared, &mut tasks);
+        #[cfg(not(target_os = "linux"))]
+        drop(shared);
+        Self { directory, tasks }
+    }
+
+    /// Ends all tasks and forgets the containers: before a start with another configuration. Event histories are kept, so
+    /// that what happens in between is not lost.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        self.directory.remove_where(|_| true);
+    }
+}
+
+/// What all tasks of one start share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub ctx: Context,
+    pub patterns: Patterns,
+}
+
+#[cfg(target_os = "linux")]
+fn linux(shared: &Arc<Shared>, tasks: &mut JoinSet<()>) {
+    use super::engine_api::{self, Flavor};
+    let runtimes = &shared.ctx.config.runtime;
+    for (flavor, source) in [(Flavor::Docker, &runtimes.docker), (Flavor::Podman, &runtimes.podman)] {
+        let kind = flavor.runtime();
+        if !source.enabled {
+            shared.ctx.capabilities.no(kind.name(), DISABLED);
+            continue;
+        }
+        let first = shared.ctx.directory.pending();
+        let places = move |root: &Root| flavor.places(root);
+        let session = move |link: Arc<Link>| async move { engine_api::session(&link, flavor).await };
+        tasks.spawn(supervise(shared.clone(), kind, source.clone(), first, places, session));
+    }
+}
+
+const DISABLED: &str = "switched off in the configuration";
+
+/// How often the usual places are looked at for a socket that has appeared.
+const RESCAN: Duration = Duration::from_secs(5);
+
+/// One daemon, by its socket, and what its task tells of it.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub shared: Arc<Shared>,
+    pub runtime: RuntimeKind,
+    pub socket: PathBuf,
+    /// The socket as [`super::Container::source`] has it.
+    pub source: Arc<str>,
+    pub timeout: Duration,
+    connected: AtomicBool,
+    answers: Arc<Mutex<BTreeMap<PathBuf, Answer>>>,
+    /// Held until the daemon has been heard of for the first time.
+    first: Mutex<Option<super::Pending>>,
+}
+
+impl Link {
+    pub fn ctx(&self) -> &Context {
+        &self.shared.ctx
+    }
+
+    /// The daemon answers, and its containers are being asked for.
+    pub fn connected(&self) {
+        self.connected.store(true, Ordering::Relaxed);
+        self.tell(Answer::Yes);
+    }
+
+    /// Lets scrapes pass that waited for the first answer.
+    pub fn heard(&self) {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// The capability is there when one daemon of the runtime answers, and else tells the first reason.
+    fn tell(&self, answer: Answer) {
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.insert(self.socket.clone(), answer);
+        let best = answers.values().find(|a| **a == Answer::Yes).or_else(|| answers.values().next());
+        if let Some(best) = best {
+            self.ctx().capabilities.set(self.runtime.name(), best.clone());
+        }
+    }
+
+    /// Keeps a session with the daemon for ever.
+    async fn keep<F: Future<Output = Trouble>>(self: Arc<Self>, session: impl Fn(Arc<Link>) -> F) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let trouble = session(self.clone()).await;
+            self.heard();
+            if self.connected.swap(false, Ordering::Relaxed) {
+                pause = FIRST_PAUSE;
+                tracing::warn!(runtime = self.runtime.name(), socket = %self.socket.display(), error = %trouble, "lost the connection");
+            } else {
+                tracing::debug!(runtime = self.runtime.name(), socket = %self.socket.display(), error = %trouble, "not connected");
+            }
+            self.tell(Answer::No(trouble.reason().to_owned()));
+            self.drop_the_dead();
+            tokio::time::sleep(jittered(pause)).await;
+            let longest = if trouble == Trouble::NoSocket { RESCAN } else { LONGEST_PAUSE };
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// Without a daemon no event tells of an end: the cgroups do.
+    fn drop_the_dead(&self) {
+        #[cfg(target_os = "linux")]
+        {
+            use super::cgroup_paths::{Hierarchies, below};
+            let root = &self.ctx().root;
+            let hierarchies = Hierarchies::find(root);
+            let Some(mount) = hierarchies.leading() else { return };
+            self.ctx().directory.remove_where(|c| {
+                c.runtime == self.runtime
+                    && c.source == self.source
+                    && !root.exists(&below(mount, &c.identity.id))
+            });
+        }
+    }
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// ± 20 %, so that many exporters do not return to a daemon at once.
+fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().build_hasher().finish() % 401;
+    pause * (800 + random as u32) / 1000
+}
+
+/// Looks for the runtime's sockets and keeps a session at each that exists.
+#[cfg(target_os = "linux")]
+async fn supervise<F>(
+    shared: Arc<Shared>,
+    runtime: RuntimeKind,
+    source: RuntimeSource,
+    first: super::Pending,
+    places: impl Fn(&Root) -> Vec<PathBuf>,
+    session: impl Fn(Arc<Link>) -> F + Clone + Send + Sync + 'static,
+) where
+    F: Future<Output = Trouble> + Send + 'static,
+{
+    use std::os::unix::fs::MetadataExt;
+    let mut first = Some(first);
+    let answers = Arc::new(Mutex::new(BTreeMap::new()));
+    let mut known = HashSet::new();
+    let mut sessions = JoinSet::new();
+    loop {
+        let root = &shared.ctx.root;
+        let sockets = match &source.socket {
+            Some(socket) => vec![socket.clone()],
+            None => places(root),
+        };
+        for socket in sockets {
+            // Two names of one socket (/var/run is a link to /run) are one daemon.
+            let Ok(about) = root.metadata(&root.host_path(&socket)) else { continue };
+            if known.contains(&(0, 0, Some(socket.clone()))) || !known.insert((about.dev(), about.ino(), None)) {
+                continue;
+            }
+            known.insert((0, 0, Some(socket.clone())));
+            let link = Arc::new(Link {
+                shared: shared.clone(),
+                runtime,
+                source: socket.to_string_lossy().into(),
+                socket,
+                timeout: source.timeout,
+                connected: AtomicBool::new(false),
+                answers: answers.clone(),
+                first: Mutex::new(first.take()),
+            });
+            sessions.spawn(link.keep(session.clone()));
+        }
+        first = None;
+        if sessions.is_empty() {
+            shared.ctx.capabilities.no(runtime.name(), Trouble::NoSocket.reason());
+        }
+        tokio::time::sleep(RESCAN).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_jittered_within_a_fifth() {
+        for _ in 0..100 {
+            let pause = jittered(Duration::from_secs(10));
+            assert!((Duration::from_secs(8)..=Duration::from_secs(12)).contains(&pause), "{pause:?}");
+        }
+    }
+}
