@@ -7,6 +7,8 @@
 pub mod apple;
 #[cfg(target_os = "linux")]
 pub mod cgroup_paths;
+#[cfg(target_os = "linux")]
+pub mod cgroups;
 mod directory;
 #[cfg(target_os = "linux")]
 pub mod engine_api;

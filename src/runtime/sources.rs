@@ -65,7 +65,11 @@ pub(super) struct Shared {
 
 #[cfg(target_os = "linux")]
 fn linux(shared: &Arc<Shared>, tasks: &mut JoinSet<()>) {
+    use super::cgroups;
     use super::engine_api::{self, Flavor};
+    if let Some(machine) = cgroups::whole_machine(&shared.ctx.root) {
+        shared.ctx.directory.insert(machine);
+    }
     let runtimes = &shared.ctx.config.runtime;
     for (flavor, source) in [(Flavor::Docker, &runtimes.docker), (Flavor::Podman, &runtimes.podman)] {
         let kind = flavor.runtime();
@@ -77,6 +81,11 @@ fn linux(shared: &Arc<Shared>, tasks: &mut JoinSet<()>) {
         let places = move |root: &Root| flavor.places(root);
         let session = move |link: Arc<Link>| async move { engine_api::session(&link, flavor).await };
         tasks.spawn(supervise(shared.clone(), kind, source.clone(), first, places, session));
+    }
+    if runtimes.cgroup.enabled {
+        tasks.spawn(cgroups::run(shared.clone()));
+    } else {
+        shared.ctx.capabilities.no(RuntimeKind::Cgroup.name(), DISABLED);
     }
 }
 

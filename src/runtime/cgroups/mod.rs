@@ -1,0 +1,383 @@
+//! Containers told by the cgroup tree alone: no runtime answers, or none is there.
+//!
+//! Every directory of one hierarchy is watched with inotify(7); a cgroup whose name is a container's ([`names`]), or that
+//! matches the configured pattern, is a container as soon as a process is in it (v2 `cgroup.events`, else
+//! `cgroup.procs`). A cgroup that a connected runtime may know is left to it for a moment, and for good once it shows it.
+
+mod inotify;
+mod names;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use regex::Regex;
+
+use super::cgroup_paths::{self, Hierarchies, below};
+use super::select::anchored;
+use super::sources::Shared;
+use super::{Container, Event, EventKind, Identity, Key, RuntimeKind};
+use crate::catalog;
+use crate::probe::Answer;
+use crate::root::{Nanos, ReadError, Root, SECOND};
+use inotify::{Change, Watcher};
+use names::{Recognised, recognise};
+
+/// How long a cgroup is left to a runtime that may know it.
+const GRACE: Nanos = 2 * SECOND;
+/// A cgroup without a process is looked at this often while it is new, …
+const SOON: Duration = Duration::from_millis(10);
+/// … and this often later, where the kernel does not tell (v1).
+const LATER: Duration = Duration::from_secs(1);
+/// How long a cgroup counts as new: runtimes put the process in within milliseconds.
+const NEW: Nanos = 3 * SECOND;
+/// The whole tree is walked this often where it can't be watched.
+const WALK: Duration = Duration::from_secs(2);
+
+/// The whole machine: the root cgroup, as cAdvisor has it. None where there are no cgroups.
+pub(super) fn whole_machine(root: &Root) -> Option<Container> {
+    let hierarchies = Hierarchies::find(root);
+    hierarchies.leading()?;
+    let identity = Identity { id: "/".to_owned(), ..Identity::default() };
+    Some(Container {
+        native_id: "/".to_owned(),
+        labels: Arc::new(identity.labels(RuntimeKind::Cgroup)),
+        identity,
+        cgroup: hierarchies.same_path(root, "/"),
+        started: Some(root.clock.wall() - root.clock.boot()),
+        ..Container::default()
+    })
+}
+
+pub(super) async fn run(shared: Arc<Shared>) {
+    let root = &shared.ctx.root;
+    let hierarchies = Hierarchies::find(root);
+    let Some(mount) = hierarchies.leading().map(std::path::Path::to_path_buf) else {
+        shared.ctx.capabilities.no(RuntimeKind::Cgroup.name(), "no cgroup hierarchy is mounted");
+        return;
+    };
+    shared.ctx.capabilities.yes(RuntimeKind::Cgroup.name());
+    let watcher = Watcher::new();
+    if let Err(error) = &watcher {
+        tracing::warn!(%error, "cgroups are walked every {WALK:?}: inotify is not to be had");
+    }
+    let include = shared.ctx.config.runtime.cgroup.include.as_deref().and_then(anchored);
+    let mut tree = Tree {
+        kernel_tells: root.exists(&mount.join("cgroup.controllers")),
+        hierarchies,
+        mount,
+        include,
+        shared: shared.clone(),
+        watcher: watcher.ok(),
+        candidates: HashMap::new(),
+        live: false,
+    };
+    tree.walk("");
+    tree.look();
+    tree.live = true;
+    tree.follow().await;
+}
+
+/// A cgroup that is a container's, if it ever has a process.
+struct Candidate {
+    about: Recognised,
+    /// Wall clock; None for what was there before the exporter.
+    born: Option<Nanos>,
+    /// Boot clock.
+    noticed: Nanos,
+    stage: Stage,
+}
+
+enum Stage {
+    /// No process yet.
+    Empty,
+    /// Has a process; left to a runtime that may know it.
+    Left { pid: u32, started: Option<Nanos> },
+    /// In the directory.
+    Shown,
+    /// A runtime shows it, or its processes are gone.
+    Done,
+}
+
+struct Tree {
+    shared: Arc<Shared>,
+    hierarchies: Hierarchies,
+    mount: std::path::PathBuf,
+    include: Option<Regex>,
+    /// `cgroup.events` (v2) says when the first process comes and the last goes.
+    kernel_tells: bool,
+    watcher: Option<Watcher>,
+    candidates: HashMap<String, Candidate>,
+    /// What is found from now on has happened now.
+    live: bool,
+}
+
+impl Tree {
+    async fn follow(&mut self) {
+        loop {
+            let pause = self.pause();
+            let changes = match &mut self.watcher {
+                Some(watcher) => tokio::select! {
+                    changes = watcher.changes() => changes,
+                    () = tokio::time::sleep(pause) => Ok(Vec::new()),
+                },
+                None => {
+                    tokio::time::sleep(pause.min(WALK)).await;
+                    Ok(vec![Change::Lost])
+                }
+            };
+            match changes {
+                Ok(changes) => changes.into_iter().for_each(|change| self.change(change)),
+                Err(error) => {
+                    tracing::warn!(%error, "cgroups are walked every {WALK:?} from now on");
+                    self.watcher = None;
+                }
+            }
+            self.look();
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        match change {
+            Change::Made { parent, name } => self.walk(&format!("{parent}/{name}")),
+            Change::Gone { parent, name } => self.gone(&format!("{parent}/{name}")),
+            // Looked at with all others in a moment.
+            Change::Written { .. } => {}
+            Change::Lost => self.walk_again(),
+        }
+    }
+
+    /// Takes note of a cgroup and all below it. The watch comes before the list, so that nothing falls between.
+    fn walk(&mut self, top: &str) {
+        let mut queue = VecDeque::from([top.to_owned()]);
+        while let Some(path) = queue.pop_front() {
+            let directory = below(&self.mount, &path);
+            if let Some(watcher) = &mut self.watcher
+                && let Err(error) = watcher.watch_directory(&directory, &path)
+                && error.raw_os_error() == Some(libc::ENOSPC)
+            {
+                tracing::warn!("cgroups are walked every {WALK:?}: raise fs.inotify.max_user_watches to watch them");
+                self.watcher = None;
+            }
+            self.consider(&path);
+            let Ok(children) = self.shared.ctx.root.list_dirs(&directory) else { continue };
+            queue.extend(children.into_iter().map(|child| format!("{path}/{child}")));
+        }
+    }
+
+    fn walk_again(&mut self) {
+        let root = &self.shared.ctx.root;
+        let gone: Vec<String> =
+            self.candidates.keys().filter(|path| !root.exists(&below(&self.mount, path))).cloned().collect();
+        gone.iter().for_each(|path| self.gone(path));
+        self.walk("");
+    }
+
+    fn consider(&mut self, path: &str) {
+        if path.is_empty() || self.candidates.contains_key(path) {
+            return;
+        }
+        let included = || {
+            let include = self.include.as_ref()?;
+            let name = path.rsplit('/').next().unwrap_or(path).to_owned();
+            include.is_match(path).then(|| Recognised { name, ..Recognised::default() })
+        };
+        let Some(about) = recognise(path).or_else(included) else { return };
+        if self.kernel_tells
+            && let Some(watcher) = &mut self.watcher
+        {
+            // Where it fails, the cgroup is looked at from time to time.
+            let _ = watcher.watch_file(&below(&self.mount, path).join("cgroup.events"), path);
+        }
+        let clock = &self.shared.ctx.root.clock;
+        let born = self.live.then(|| clock.wall());
+        let candidate = Candidate { about, born, noticed: clock.boot(), stage: Stage::Empty };
+        self.candidates.insert(path.to_owned(), candidate);
+    }
+
+    fn gone(&mut self, path: &str) {
+        let below = format!("{path}/");
+        let gone: Vec<String> =
+            self.candidates.keys().filter(|p| *p == path || p.starts_with(&below)).cloned().collect();
+        for path in gone {
+            let Some(candidate) = self.candidates.remove(&path) else { continue };
+            let now = self.shared.ctx.root.clock.wall();
+            if matches!(candidate.stage, Stage::Shown) {
+                self.ended(&path, &candidate.about, now);
+            }
+        }
+    }
+
+    /// How long until cgroups are looked at again without being told to.
+    fn pause(&self) -> Duration {
+        let now = self.shared.ctx.root.clock.boot();
+        let mut pause = Duration::from_secs(3600);
+        for candidate in self.candidates.values() {
+            let age = now - candidate.noticed;
+            let next = match candidate.stage {
+                Stage::Empty if age < NEW => SOON,
+                Stage::Empty if !self.kernel_tells => LATER,
+                Stage::Left { .. } => Duration::from_nanos((GRACE - age).max(SECOND / 100) as u64),
+                _ => continue,
+            };
+            pause = pause.min(next);
+        }
+        pause
+    }
+
+    /// Brings every cgroup's stage up to date.
+    fn look(&mut self) {
+        let mut candidates = std::mem::take(&mut self.candidates);
+        for (path, candidate) in &mut candidates {
+            match candidate.stage {
+                Stage::Empty => self.look_for_process(path, candidate),
+                Stage::Shown if self.kernel_tells => self.look_for_end(path, candidate),
+                _ => {}
+            }
+            if let Stage::Left { pid, started } = candidate.stage {
+                self.decide(path, candidate, pid, started);
+            }
+        }
+        self.candidates = candidates;
+    }
+
+    fn look_for_process(&self, path: &str, candidate: &mut Candidate) {
+        let root = &self.shared.ctx.root;
+        if !self.populated(path) {
+            return;
+        }
+        let pid = self.hierarchies.first_process(root, path).unwrap_or(0);
+        candidate.stage = Stage::Left { pid, started: start_time(root, pid) };
+    }
+
+    fn look_for_end(&self, path: &str, candidate: &mut Candidate) {
+        if !self.populated(path) {
+            candidate.stage = Stage::Done;
+            self.ended(path, &candidate.about, self.shared.ctx.root.clock.wall());
+        }
+    }
+
+    /// Whether a process is in the cgroup or below it. A tree that does not tell was recorded of one that was.
+    fn populated(&self, path: &str) -> bool {
+        let root = &self.shared.ctx.root;
+        let directory = below(&self.mount, path);
+        if let Ok(events) = root.read_to_string(&directory.join("cgroup.events")) {
+            return events.lines().any(|l| l.trim() == "populated 1");
+        }
+        match root.read_to_string(&directory.join("cgroup.procs")) {
+            Ok(procs) if !procs.trim().is_empty() => true,
+            Err(ReadError::Absent) => root.exists(&directory),
+            Err(_) => false,
+            Ok(_) => {
+                let children = root.list_dirs(&directory).unwrap_or_default();
+                children.iter().any(|child| self.populated(&format!("{path}/{child}")))
+            }
+        }
+    }
+
+    /// Shows a container that no runtime shows or may come to show.
+    fn decide(&self, path: &str, candidate: &mut Candidate, pid: u32, started: Option<Nanos>) {
+        let ctx = &self.shared.ctx;
+        if ctx.directory.shown_by(path).is_some_and(|by| by.runtime != RuntimeKind::Cgroup) {
+            candidate.stage = Stage::Done;
+            return;
+        }
+        let age = ctx.root.clock.boot() - candidate.noticed;
+        if age < GRACE && candidate.about.hints.iter().any(|runtime| self.may_answer(*runtime)) {
+            return;
+        }
+        if !self.populated(path) {
+            candidate.stage = Stage::Done;
+            return;
+        }
+        let container = self.container(path, &candidate.about, pid, started);
+        let identity = &container.identity;
+        if !self.shared.patterns.shows(&identity.name, &identity.image, &container.user_labels)
+            || !ctx.directory.insert(container)
+        {
+            candidate.stage = Stage::Done;
+            return;
+        }
+        candidate.stage = Stage::Shown;
+        if let Some(born) = candidate.born {
+            self.publish(path, &candidate.about, born, EventKind::Created);
+            // The process's own clock ticks every 10 ms; it can't be older than its cgroup here.
+            let at = started.map_or(born, |s| s.max(born));
+            self.publish(path, &candidate.about, at, EventKind::Started { pid, started });
+        }
+    }
+
+    /// A runtime that is connected, or has not been tried yet.
+    fn may_answer(&self, runtime: RuntimeKind) -> bool {
+        let runtimes = &self.shared.ctx.config.runtime;
+        let enabled = match runtime {
+            RuntimeKind::Docker => runtimes.docker.enabled,
+            RuntimeKind::Podman => runtimes.podman.enabled,
+            RuntimeKind::Containerd => runtimes.containerd.enabled,
+            RuntimeKind::Apple | RuntimeKind::Cgroup => false,
+        };
+        enabled && !matches!(self.shared.ctx.capabilities.get(runtime.name()), Some(Answer::No(_)))
+    }
+
+    fn container(&self, path: &str, about: &Recognised, pid: u32, started: Option<Nanos>) -> Container {
+        let root = &self.shared.ctx.root;
+        let identity = Identity { id: path.to_owned(), name: about.name.clone(), ..Identity::default() };
+        let told = (pid != 0).then(|| cgroup_paths::of_pid(root, &self.hierarchies, pid, &about.name)).flatten();
+        let cgroup = told.filter(|paths| cgroup_paths::id(paths) == Some(path));
+        Container {
+            runtime: RuntimeKind::Cgroup,
+            native_id: path.to_owned(),
+            labels: Arc::new(identity.labels(RuntimeKind::Cgroup)),
+            identity,
+            cgroup: cgroup.unwrap_or_else(|| self.hierarchies.same_path(root, path)),
+            pid,
+            started,
+            user_labels: about.labels(),
+            command: command(root, pid),
+            ..Container::default()
+        }
+    }
+
+    /// Nothing more is said of a container that a runtime has taken over meanwhile: it tells the end, too.
+    fn ended(&self, path: &str, about: &Recognised, now: Nanos) {
+        let key = Key { runtime: RuntimeKind::Cgroup, id: path.to_owned() };
+        if self.shared.ctx.directory.remove(&key).is_some() {
+            self.publish(path, about, now, EventKind::Exited { code: None });
+            self.publish(path, about, now, EventKind::Removed);
+        }
+    }
+
+    fn publish(&self, path: &str, about: &Recognised, at: Nanos, kind: EventKind) {
+        let ctx = &self.shared.ctx;
+        ctx.held.inc(catalog::RUNTIME_EVENTS, &[RuntimeKind::Cgroup.name()]);
+        ctx.directory.publish(Event {
+            key: Key { runtime: RuntimeKind::Cgroup, id: path.to_owned() },
+            at,
+            received: ctx.root.clock.boot(),
+            image: String::new(),
+            name: about.name.clone(),
+            kind,
+            replayed: false,
+        });
+    }
+}
+
+/// When a process started, wall clock: `/proc/PID/stat` field 22 (clock ticks since boot, proc(5)).
+fn start_time(root: &Root, pid: u32) -> Option<Nanos> {
+    if pid == 0 {
+        return None;
+    }
+    let stat = root.read_to_string(&root.procfs.join(pid.to_string()).join("stat")).ok()?;
+    // The command's name, in parentheses, may hold anything.
+    let after_name = &stat[stat.rfind(')')? + 1..];
+    let ticks: i64 = after_name.split_ascii_whitespace().nth(19)?.parse().ok()?;
+    // SAFETY: sysconf takes no pointers.
+    let hertz = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1);
+    let since_boot = ticks.checked_mul(SECOND / hertz)?;
+    Some(root.clock.wall() - root.clock.boot() + since_boot)
+}
+
+fn command(root: &Root, pid: u32) -> Vec<String> {
+    let bytes = root.read_bytes(&root.procfs.join(pid.to_string()).join("cmdline")).unwrap_or_default();
+    bytes.split(|b| *b == 0).filter(|a| !a.is_empty()).map(|a| String::from_utf8_lossy(a).into_owned()).collect()
+}
