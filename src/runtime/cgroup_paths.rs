@@ -185,7 +185,8 @@ mod tests {
 
     #[test]
     fn v1_paths_are_told_per_controller() {
-        let text = format!("9:name=systemd:/x\n4:memory:/docker/{ID}\n1:cpu,cpuacct:/cpu/{ID}\n0::/\nrubbish\n5:pids\n");
+        let text =
+            format!("9:name=systemd:/x\n4:memory:/docker/{ID}\n1:cpu,cpuacct:/cpu/{ID}\n0::/\nrubbish\n5:pids\n");
         let paths = parse(&text);
         assert_eq!(paths.v1["memory"], format!("/docker/{ID}"));
         assert_eq!(paths.v1["cpu"], format!("/cpu/{ID}"));

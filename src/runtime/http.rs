@@ -94,8 +94,7 @@ impl Client {
     }
 
     async fn send(&self, path: &str) -> Result<Answer, Trouble> {
-        let stream =
-            self.root.connect_unix(&self.socket, self.timeout).await.map_err(|e| Trouble::from_connect(&e))?;
+        let stream = self.root.connect_unix(&self.socket, self.timeout).await.map_err(|e| Trouble::from_connect(&e))?;
         let broken = |e: hyper::Error| Trouble::BadAnswer(e.to_string());
         let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
             .max_buf_size(256 << 10)

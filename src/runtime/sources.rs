@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::http::Trouble;
-use super::select::Patterns;
 use super::{Directory, RuntimeKind};
 use crate::config::{Config, RuntimeSource};
 use crate::held::Held;
@@ -40,7 +39,7 @@ impl Sources {
     pub fn start(ctx: &Context) -> Self {
         let mut tasks = JoinSet::new();
         let directory = ctx.directory.clone();
-        let shared = Arc::new(Shared { ctx: ctx.clone(), patterns: Patterns::new(&ctx.config.containers) });
+        let shared = Arc::new(Shared { ctx: ctx.clone() });
         #[cfg(target_os = "linux")]
         linux(&shared, &mut tasks);
         #[cfg(not(target_os = "linux"))]
@@ -60,7 +59,13 @@ impl Sources {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub ctx: Context,
-    pub patterns: Patterns,
+}
+
+impl Shared {
+    /// Whether the configuration lets a container be seen.
+    pub fn shows(&self, name: &str, image: &str, labels: &BTreeMap<String, String>) -> bool {
+        super::select::shows(&self.ctx.config.containers, name, image, labels)
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -164,9 +169,7 @@ impl Link {
             let hierarchies = Hierarchies::find(root);
             let Some(mount) = hierarchies.leading() else { return };
             self.ctx().directory.remove_where(|c| {
-                c.runtime == self.runtime
-                    && c.source == self.source
-                    && !root.exists(&below(mount, &c.identity.id))
+                c.runtime == self.runtime && c.source == self.source && !root.exists(&below(mount, &c.identity.id))
             });
         }
     }

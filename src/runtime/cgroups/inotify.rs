@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// What happened below the watched paths.
@@ -37,7 +38,9 @@ impl Watcher {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: `fd` was just returned by the kernel and has no other owner.
-        let fd = AsyncFd::new(unsafe { OwnedFd::from_raw_fd(fd) })?;
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: an owned descriptor stays open, and the same, until `AsyncFd` drops it.
+        let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?;
         Ok(Self { fd, watched: HashMap::new(), buffer: vec![0; 64 << 10] })
     }
 

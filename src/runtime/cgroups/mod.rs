@@ -11,13 +11,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use regex::Regex;
-
 use super::cgroup_paths::{self, Hierarchies, below};
-use super::select::anchored;
 use super::sources::Shared;
 use super::{Container, Event, EventKind, Identity, Key, RuntimeKind};
 use crate::catalog;
+use crate::config::Pattern;
 use crate::probe::Answer;
 use crate::root::{Nanos, ReadError, Root, SECOND};
 use inotify::{Change, Watcher};
@@ -61,7 +59,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     if let Err(error) = &watcher {
         tracing::warn!(%error, "cgroups are walked every {WALK:?}: inotify is not to be had");
     }
-    let include = shared.ctx.config.runtime.cgroup.include.as_deref().and_then(anchored);
+    let include = shared.ctx.config.runtime.cgroup.include.clone();
     let mut tree = Tree {
         kernel_tells: root.exists(&mount.join("cgroup.controllers")),
         hierarchies,
@@ -103,7 +101,7 @@ struct Tree {
     shared: Arc<Shared>,
     hierarchies: Hierarchies,
     mount: std::path::PathBuf,
-    include: Option<Regex>,
+    include: Option<Pattern>,
     /// `cgroup.events` (v2) says when the first process comes and the last goes.
     kernel_tells: bool,
     watcher: Option<Watcher>,
@@ -180,7 +178,7 @@ impl Tree {
         let included = || {
             let include = self.include.as_ref()?;
             let name = path.rsplit('/').next().unwrap_or(path).to_owned();
-            include.is_match(path).then(|| Recognised { name, ..Recognised::default() })
+            include.matches(path).then(|| Recognised { name, ..Recognised::default() })
         };
         let Some(about) = recognise(path).or_else(included) else { return };
         if self.kernel_tells
@@ -292,7 +290,7 @@ impl Tree {
         }
         let container = self.container(path, &candidate.about, pid, started);
         let identity = &container.identity;
-        if !self.shared.patterns.shows(&identity.name, &identity.image, &container.user_labels)
+        if !self.shared.shows(&identity.name, &identity.image, &container.user_labels)
             || !ctx.directory.insert(container)
         {
             candidate.stage = Stage::Done;

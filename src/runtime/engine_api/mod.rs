@@ -255,12 +255,9 @@ impl Session {
         let name = message.attribute("name").unwrap_or("");
         let image = message.attribute("image").unwrap_or("");
         let attributes = message.actor.as_ref().and_then(|a| a.attributes.as_ref());
-        let labels: BTreeMap<String, String> = attributes
-            .into_iter()
-            .flatten()
-            .filter_map(|(k, v)| Some((k.clone(), v.clone()?)))
-            .collect();
-        let shown = self.link.shared.patterns.shows(name, image, &labels);
+        let labels: BTreeMap<String, String> =
+            attributes.into_iter().flatten().filter_map(|(k, v)| Some((k.clone(), v.clone()?))).collect();
+        let shown = self.link.shared.shows(name, image, &labels);
         let tracked = self.tracked.entry(message.id().to_owned()).or_default();
         tracked.name = name.to_owned();
         if tracked.image.is_empty() || !identify::is_image_id(image) {
@@ -412,8 +409,7 @@ impl Session {
             let c = &inspection.container;
             tracked.name.clone_from(&c.identity.name);
             tracked.image.clone_from(&c.identity.image);
-            tracked.hidden =
-                !self.link.shared.patterns.shows(&c.identity.name, &c.identity.image, &c.user_labels);
+            tracked.hidden = !self.link.shared.shows(&c.identity.name, &c.identity.image, &c.user_labels);
         }
         match purpose {
             Purpose::Refresh => self.missed_start(&id, inspection.as_ref()),

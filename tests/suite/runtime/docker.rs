@@ -114,7 +114,10 @@ fn a_failed_start_is_told_with_the_reason() {
         docker.docker(&["rm", &id]);
         seen.wait_for_event(&id, "its removal", |e| *e == EventKind::Removed);
         let events = seen.of(&id);
-        assert!(!events.iter().any(|e| matches!(e, EventKind::Started { .. } | EventKind::Exited { .. })), "{events:?}");
+        assert!(
+            !events.iter().any(|e| matches!(e, EventKind::Started { .. } | EventKind::Exited { .. })),
+            "{events:?}"
+        );
     }
 }
 

@@ -34,13 +34,8 @@ impl Seen {
     pub fn start(root: Root, config: Config) -> Seen {
         let directory = Arc::new(Directory::default());
         let inbox = directory.subscribe();
-        let ctx = Context {
-            root,
-            config: Arc::new(config),
-            directory,
-            capabilities: Arc::default(),
-            held: Arc::default(),
-        };
+        let ctx =
+            Context { root, config: Arc::new(config), directory, capabilities: Arc::default(), held: Arc::default() };
         let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let mut seen = Seen { ctx, inbox, events: Vec::new(), sources: None, tokio };
         seen.restart();
