@@ -41,11 +41,22 @@ impl Reloader {
             tracing::warn!(key, "changed in the file: takes effect at the next start");
         }
         self.level.set(new.log.level);
+        let runtimes_changed = runtimes_differ(&old, &new);
         shared.set_config(new);
+        if runtimes_changed {
+            self.exporter.restart_runtimes().await;
+        }
         shared.reloads.succeeded(shared.root.clock.wall());
         tracing::info!("configuration reloaded");
         Ok(())
     }
+}
+
+/// Whether other containers may be shown: the runtimes are asked anew for no other change, since counters kept of
+/// containers would begin again.
+fn runtimes_differ(old: &Config, new: &Config) -> bool {
+    let concerns = |key: &str| key.starts_with("runtime.") || key.starts_with("containers.");
+    settings().iter().filter(|s| concerns(&s.key)).any(|s| s.get(old) != s.get(new))
 }
 
 /// Sets back what takes effect at start alone, so that the configuration says what is in force. Returns the keys that

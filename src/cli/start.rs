@@ -7,6 +7,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::config::Config;
 use crate::engine::{Engine, Shared};
+use crate::runtime::{Context, Sources};
 
 /// A runtime that never answers holds nothing up for longer than this.
 pub const SYNCED_WITHIN: Duration = Duration::from_secs(5);
@@ -26,6 +27,7 @@ pub fn tokio() -> std::io::Result<Runtime> {
 pub struct Exporter {
     pub shared: Arc<Shared>,
     pub engine: Engine,
+    runtimes: tokio::sync::Mutex<Option<Sources>>,
 }
 
 impl Exporter {
@@ -33,11 +35,30 @@ impl Exporter {
     pub fn start(config: Config) -> std::io::Result<Arc<Self>> {
         let shared = Shared::new(config.root(), config);
         let engine = Engine::start(shared.clone())?;
-        Ok(Arc::new(Self { shared, engine }))
+        let runtimes = tokio::sync::Mutex::new(Some(Sources::start(&context(&shared))));
+        Ok(Arc::new(Self { shared, engine, runtimes }))
+    }
+
+    /// Asks the runtimes anew, with the configuration now in force.
+    pub async fn restart_runtimes(&self) {
+        let mut runtimes = self.runtimes.lock().await;
+        if let Some(old) = runtimes.take() {
+            *runtimes = Some(old.restart(&context(&self.shared)).await);
+        }
     }
 
     /// Waits until every runtime has been asked for its containers.
     pub async fn synced(&self, limit: Duration) {
         self.shared.directory.settled(limit).await;
+    }
+}
+
+fn context(shared: &Shared) -> Context {
+    Context {
+        root: shared.root.clone(),
+        config: shared.config(),
+        directory: shared.directory.clone(),
+        capabilities: shared.capabilities.clone(),
+        held: shared.held.clone(),
     }
 }

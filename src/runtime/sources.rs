@@ -34,8 +34,8 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Starts a task for each runtime that is enabled. Must be called within a tokio runtime; returns at once. What the
-    /// host has is found out in the background: [`Sources::settle`] waits for it.
+    /// Starts a task for each runtime that is enabled. Must be called within a tokio runtime; returns at once. What is
+    /// running is found out in the background: [`Directory::settled`] waits for it.
     pub fn start(ctx: &Context) -> Self {
         let mut tasks = JoinSet::new();
         let directory = ctx.directory.clone();
@@ -47,11 +47,13 @@ impl Sources {
         Self { directory, tasks }
     }
 
-    /// Ends all tasks and forgets the containers: before a start with another configuration. Event histories are kept, so
-    /// that what happens in between is not lost.
-    pub async fn stop(mut self) {
+    /// Ends all tasks, forgets the containers and starts anew, with another configuration. Event histories are kept, so
+    /// that what happens in between is not lost; scrapes wait meanwhile.
+    pub async fn restart(mut self, ctx: &Context) -> Self {
+        let _scrapes_wait = self.directory.pending();
         self.tasks.shutdown().await;
         self.directory.remove_where(|_| true);
+        Self::start(ctx)
     }
 }
 

@@ -94,7 +94,7 @@ enum Purpose {
 }
 
 enum Done {
-    Inspected { id: String, purpose: Purpose, answer: Result<Option<Inspection>, Trouble>, _pending: Pending },
+    Inspected { id: String, purpose: Purpose, answer: Result<Option<Box<Inspection>>, Trouble>, _pending: Pending },
     Pinged(Result<(), Trouble>),
 }
 
@@ -179,7 +179,7 @@ impl Session {
         let (api, parallel) = (self.api.clone(), self.parallel.clone());
         self.jobs.spawn(async move {
             let _permit = parallel.acquire_owned().await;
-            let answer = api.inspect(&id).await;
+            let answer = api.inspect(&id).await.map(|found| found.map(Box::new));
             Done::Inspected { id, purpose, answer, _pending: pending }
         });
     }
@@ -397,7 +397,7 @@ impl Session {
         self.link.ctx().directory.publish(Event { name, image, ..event });
     }
 
-    fn inspected(&mut self, id: String, purpose: Purpose, answer: Result<Option<Inspection>, Trouble>) {
+    fn inspected(&mut self, id: String, purpose: Purpose, answer: Result<Option<Box<Inspection>>, Trouble>) {
         let inspection = answer.unwrap_or_else(|error| {
             tracing::warn!(runtime = self.link.runtime.name(), container = %id, %error, "inspect failed");
             self.failed.insert(id.clone());
@@ -412,12 +412,12 @@ impl Session {
             tracked.hidden = !self.link.shared.shows(&c.identity.name, &c.identity.image, &c.user_labels);
         }
         match purpose {
-            Purpose::Refresh => self.missed_start(&id, inspection.as_ref()),
-            Purpose::Start(at) => self.started(&id, inspection.as_ref(), at),
-            Purpose::StartFailed(at) => self.start_failed(&id, inspection.as_ref(), at),
+            Purpose::Refresh => self.missed_start(&id, inspection.as_deref()),
+            Purpose::Start(at) => self.started(&id, inspection.as_deref(), at),
+            Purpose::StartFailed(at) => self.start_failed(&id, inspection.as_deref(), at),
         }
         if let Some(inspection) = inspection {
-            self.show(&id, inspection);
+            self.show(&id, *inspection);
         }
         if purpose != Purpose::Refresh {
             self.resume(&id);

@@ -43,12 +43,11 @@ impl Seen {
     }
 
     pub fn restart(&mut self) {
-        let guard = self.tokio.enter();
-        if let Some(old) = self.sources.take() {
-            self.tokio.block_on(old.stop());
-        }
-        self.sources = Some(Sources::start(&self.ctx));
-        drop(guard);
+        let _within = self.tokio.enter();
+        self.sources = Some(match self.sources.take() {
+            Some(old) => self.tokio.block_on(old.restart(&self.ctx)),
+            None => Sources::start(&self.ctx),
+        });
     }
 
     pub fn settle(&self) {
