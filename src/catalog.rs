@@ -278,7 +278,7 @@ macro_rules! families {
 
 families! {
     // ---- What a container is -------------------------------------------------------------------------------------
-    CONTAINER_INFO = Info Container Lifecycle "kina_container_info" ["container_id", "pid", "restart_policy"] Count
+    CONTAINER_INFO = Info Container Lifecycle "kina_container_info" ["container_id", "pid", "restart_policy", "role"] Count
         "A running container; carries the allow-listed user labels as label_NAME."
         source "the runtime's API (inspect), or the cgroup path"
         absent "never, for a running container" ;

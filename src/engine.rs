@@ -292,7 +292,9 @@ impl Worker {
         }
 
         self.outcomes = [None; Collector::COUNT];
-        for (collector, reader) in self.readers.iter_mut().filter(|(c, _)| wanted.contains(*c)) {
+        // A container whose runtime is asked in the background has all its facts, whatever their subject, from one reader.
+        let reads = wanted.with(Collector::Vm);
+        for (collector, reader) in self.readers.iter_mut().filter(|(c, _)| reads.contains(*c)) {
             let mut ctx = context(&shared, &config, &self.cgroups, &self.budget, &mut self.buf);
             let begin = clock.boot();
             reader.read(snapshot, &self.slots, &mut ctx);

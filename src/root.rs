@@ -239,6 +239,12 @@ impl Root {
         3..3 + count as i32
     }
 
+    /// Where a program is on `PATH`.
+    pub fn find_program(&self, name: &str) -> Option<PathBuf> {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path).map(|dir| dir.join(name)).find(|p| p.is_file())
+    }
+
     /// A child process with no standard input that dies with its handle; the caller sets the time limit.
     pub fn command(&self, program: &Path) -> tokio::process::Command {
         let mut c = tokio::process::Command::new(program);

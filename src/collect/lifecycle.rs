@@ -26,6 +26,7 @@ pub fn emit(snapshot: &Snapshot, entities: &[Entity], config: &Config, out: &mut
             ("container_id", c.native_id.as_str()),
             ("pid", pid),
             ("restart_policy", c.restart_policy.as_str()),
+            ("role", c.role.as_str()),
         ]);
         own.extend(
             allowed.iter().filter_map(|(label, name)| Some((name.as_str(), c.user_labels.get(*label)?.as_str()))),

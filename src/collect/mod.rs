@@ -8,6 +8,7 @@ mod pressure;
 mod process;
 mod socket;
 mod storage;
+mod vm;
 
 use crate::catalog::Collector;
 use crate::config::Config;
@@ -26,6 +27,7 @@ pub fn emit(collector: Collector, snapshot: &Snapshot, entities: &[Entity], conf
         Collector::Process => process::emit(snapshot, entities, out),
         Collector::Pressure => pressure::emit(snapshot, entities, out),
         Collector::Socket => socket::emit(snapshot, entities, config, out),
+        Collector::Vm => vm::emit(snapshot, entities, out),
         _ => {}
     }
 }

@@ -100,6 +100,8 @@ pub struct AppleSource {
     pub enabled: bool,
     pub command: Option<PathBuf>,
     pub root: Option<PathBuf>,
+    /// How often `container stats` is asked; it takes two seconds itself.
+    pub stats_interval: Duration,
 }
 
 /// Patterns over containers (anchored, as Prometheus anchors its own). A container is shown if every include that is set
@@ -208,7 +210,12 @@ impl Default for Config {
                 podman: socket(),
                 containerd: socket(),
                 cgroup: CgroupSource { enabled: true, include: None },
-                apple: AppleSource { enabled: true, command: None, root: None },
+                apple: AppleSource {
+                    enabled: true,
+                    command: None,
+                    root: None,
+                    stats_interval: Duration::from_secs(15),
+                },
             },
             containers: Selection::default(),
             label_allow: Vec::new(),

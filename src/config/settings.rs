@@ -385,6 +385,12 @@ fn runtimes() -> Vec<Setting> {
         one("runtime.apple.root", "DIR", "Where Apple's container keeps its data; by default it is asked.", |c| {
             &mut c.runtime.apple.root
         }),
+        one(
+            "runtime.apple.stats-interval",
+            "DURATION",
+            "How often `container stats` is asked; it takes two seconds itself.",
+            |c| &mut c.runtime.apple.stats_interval,
+        ),
     ]);
     all
 }

@@ -222,7 +222,7 @@ fn quota_cores(cpu: &CpuFacts) -> Option<f64> {
 
 impl Kept {
     /// Adds what has passed since the previous collection.
-    fn step(&mut self, cpu: &mut CpuFacts, now: Nanos) {
+    pub(super) fn step(&mut self, cpu: &mut CpuFacts, now: Nanos) {
         let (Some(usage_ns), Some(cores)) = (cpu.usage_ns, cpu.allocated_cores) else { return };
         if let Some(last) = self.last {
             let seconds = now.saturating_sub(last.at).max(0) as f64 / SECOND as f64;

@@ -33,6 +33,7 @@ pub mod socket;
 pub mod storage;
 pub mod table;
 pub mod topology;
+pub mod vm;
 
 use std::sync::Arc;
 
@@ -143,12 +144,13 @@ pub fn reader(collector: Collector) -> Option<Box<dyn Reader>> {
         Collector::Process => Box::new(process::Process::default()),
         Collector::Pressure => Box::new(TableReader::new(pressure::Pressure)),
         Collector::Socket => Box::new(socket::Sockets::default()),
+        Collector::Vm => Box::new(vm::Vm::default()),
         _ => return None,
     })
 }
 
 /// The reader of a collector, where it has one on this platform.
 #[cfg(not(target_os = "linux"))]
-pub fn reader(_collector: Collector) -> Option<Box<dyn Reader>> {
-    None
+pub fn reader(collector: Collector) -> Option<Box<dyn Reader>> {
+    (collector == Collector::Vm).then(|| Box::new(vm::Vm::default()) as Box<dyn Reader>)
 }

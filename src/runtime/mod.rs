@@ -116,6 +116,10 @@ pub struct Container {
     /// Path and arguments of the first process.
     pub command: Vec<String>,
     pub vm: Option<VmSettings>,
+    /// What the container is beside a plain one, e.g. `builder` or `kubernetes-control-plane`; empty for a plain one.
+    pub role: String,
+    /// Where a runtime that is asked in the background leaves its newest figures.
+    pub measured: Option<Arc<apple::MeasuredCell>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]

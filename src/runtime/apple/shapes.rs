@@ -185,7 +185,10 @@ pub struct Configuration {
     pub creation_date: Date,
     pub rosetta: bool,
     pub virtualization: bool,
-    pub use_init: bool,
+    /// Since 0.10.0.
+    pub use_init: Option<bool>,
+    /// Since 0.12.0.
+    pub cap_add: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

@@ -122,7 +122,7 @@ impl Api {
             image: image.map(|i| i.facts.clone()).unwrap_or_default(),
             source: self.source.clone(),
             command: answer.path.into_iter().chain(answer.args.unwrap_or_default()).collect(),
-            vm: None,
+            ..Container::default()
         };
         Inspection {
             container,

@@ -1,0 +1,247 @@
+//! The task that keeps the directory right on a Mac, and the one that reads statistics.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use super::shapes::{Failure, Listed, Stats};
+use super::{Book, Change, Command, Measured};
+use crate::catalog::{self, Collector};
+use crate::root::{Nanos, Root};
+use crate::runtime::sources::{Context, Shared};
+use crate::runtime::{Event, EventKind, ImageFacts, Key, Pending, RuntimeKind};
+
+/// How often the containers are listed: one second is what discovery may take.
+const LIST_EVERY: Duration = Duration::from_secs(1);
+/// How often the command is looked for where it is not installed.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// A daemon that fails this often in a row is given up: what it told is no longer true.
+const GIVE_UP_AFTER: u32 = 3;
+/// Statistics are read one container after the other, and wait for a container that stops: late is not dead.
+const STATS_LIMIT: Duration = Duration::from_secs(60);
+
+/// Finds the `container` command: as configured, else on `PATH` of a Mac (elsewhere something else may have that name).
+fn find(ctx: &Context) -> Option<PathBuf> {
+    if let Some(named) = &ctx.config.runtime.apple.command {
+        return ctx.root.exists(named).then(|| named.clone());
+    }
+    if cfg!(target_os = "macos") { ctx.root.find_program("container") } else { None }
+}
+
+/// Keeps the containers of Apple's runtime in the directory, for ever.
+pub(in crate::runtime) async fn run(shared: Arc<Shared>, first: Pending) {
+    let ctx = &shared.ctx;
+    let mut first = Some(first);
+    let program = loop {
+        if let Some(program) = find(ctx) {
+            break program;
+        }
+        ctx.capabilities.no(RuntimeKind::Apple.name(), Failure::NoCommand.reason());
+        first = None;
+        tokio::time::sleep(LOOK_AGAIN).await;
+    };
+    let watcher = Watcher {
+        command: Command::new(&ctx.root, &program),
+        shared: shared.clone(),
+        state: Mutex::new(State::default()),
+    };
+    tokio::join!(watcher.follow_lists(first), watcher.follow_stats());
+}
+
+struct Watcher {
+    command: Command,
+    shared: Arc<Shared>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    book: Book,
+    images: HashMap<String, ImageFacts>,
+}
+
+impl Watcher {
+    fn ctx(&self) -> &Context {
+        &self.shared.ctx
+    }
+
+    fn root(&self) -> &Root {
+        &self.ctx().root
+    }
+
+    async fn follow_lists(&self, mut first: Option<Pending>) {
+        let mut every = tokio::time::interval(LIST_EVERY);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut failures = 0;
+        loop {
+            every.tick().await;
+            match self.command.list().await {
+                Ok((listed, bad)) => {
+                    failures = 0;
+                    self.ctx().capabilities.yes(RuntimeKind::Apple.name());
+                    self.count_bad(bad);
+                    self.take_in(listed).await;
+                }
+                Err(failure) => {
+                    failures += 1;
+                    self.failed(failure, failures);
+                }
+            }
+            first.take();
+        }
+    }
+
+    fn failed(&self, failure: Failure, in_a_row: u32) {
+        tracing::debug!(runtime = "apple", reason = failure.reason(), "container list failed");
+        self.ctx().capabilities.no(RuntimeKind::Apple.name(), failure.reason());
+        if failure == Failure::ServiceNotRunning || in_a_row == GIVE_UP_AFTER {
+            let mut state = self.lock();
+            let lost = state.book.forget();
+            drop(state);
+            for key in &lost {
+                self.ctx().directory.remove(key);
+            }
+            if !lost.is_empty() {
+                tracing::warn!(
+                    runtime = "apple",
+                    containers = lost.len(),
+                    reason = failure.reason(),
+                    "lost the containers"
+                );
+            }
+        }
+    }
+
+    fn count_bad(&self, bad: usize) {
+        if bad > 0 {
+            self.ctx().held.add(catalog::READ_ERRORS, &[Collector::Vm.name(), "malformed"], bad as u64);
+        }
+    }
+
+    async fn take_in(&self, listed: Vec<Listed>) {
+        let listed: Vec<Listed> = listed
+            .into_iter()
+            .filter(|l| self.shared.shows(&l.id, &l.configuration.image.reference, &l.configuration.labels))
+            .collect();
+        self.learn_images(&listed).await;
+        let (wall, boot) = (self.root().clock.wall(), self.root().clock.boot());
+        let mut state = self.lock();
+        let State { book, images } = &mut *state;
+        let changes = book.observe(&listed, images);
+        drop(state);
+        for change in changes {
+            self.apply(change, wall, boot);
+        }
+    }
+
+    fn apply(&self, change: Change, wall: Nanos, boot: Nanos) {
+        let directory = &self.ctx().directory;
+        let event = |key: Key, at: Nanos, image: String, kind: EventKind| {
+            let name = key.id.clone();
+            Event { key, at, received: boot, image, name, kind, replayed: false }
+        };
+        match change {
+            Change::Started { container, live } => {
+                let (key, started) = (container.key(), container.started);
+                let (image, created) = (container.identity.image.clone(), container.created);
+                directory.insert(*container);
+                if live {
+                    if let Some(created) = created {
+                        directory.publish(event(key.clone(), created, image.clone(), EventKind::Created));
+                    }
+                    let kind = EventKind::Started { pid: 0, started };
+                    directory.publish(event(key, started.unwrap_or(wall), image, kind));
+                }
+            }
+            Change::Created { key, at, image } => {
+                directory.publish(event(key, at.unwrap_or(wall), image, EventKind::Created));
+            }
+            Change::Stopped { key } => {
+                if let Some(old) = directory.remove(&key) {
+                    // The command tells no exit code.
+                    let kind = EventKind::Exited { code: None };
+                    directory.publish(event(key, wall, old.identity.image.clone(), kind));
+                }
+            }
+            Change::Removed { key } => {
+                if let Some(old) = directory.remove(&key) {
+                    let image = old.identity.image.clone();
+                    directory.publish(event(key.clone(), wall, image.clone(), EventKind::Exited { code: None }));
+                    directory.publish(event(key, wall, image, EventKind::Removed));
+                }
+            }
+            Change::Lost { key } => {
+                directory.remove(&key);
+            }
+        }
+    }
+
+    /// Asks for the size and layers of images not seen before. A failure is remembered as "not known" for as long as the
+    /// image is in use, so that it is not asked for every second.
+    async fn learn_images(&self, listed: &[Listed]) {
+        let wanted: BTreeSet<String> = listed.iter().map(|l| l.configuration.image.reference.clone()).collect();
+        let unknown: Vec<&Listed> = {
+            let mut state = self.lock();
+            state.images.retain(|reference, _| wanted.contains(reference));
+            listed.iter().filter(|l| !state.images.contains_key(&l.configuration.image.reference)).collect()
+        };
+        if unknown.is_empty() {
+            return;
+        }
+        let (listed_images, bad) = self.command.image_list().await.unwrap_or_default();
+        self.count_bad(bad);
+        for l in unknown {
+            let image = &l.configuration.image;
+            let known =
+                listed_images.iter().find(|i| i.reference == image.reference && i.size_bytes.is_some()).cloned();
+            let found = match known {
+                Some(found) => Some(found),
+                // Up to 0.12 a list has no sizes.
+                None => self.command.image_inspect(&image.reference).await.ok().and_then(|(mut i, _)| i.pop()),
+            };
+            let facts = ImageFacts {
+                id: image.descriptor.digest.clone(),
+                size_bytes: found.as_ref().and_then(|i| i.size_bytes),
+                layers: found.as_ref().and_then(|i| i.layers),
+            };
+            self.lock().images.insert(image.reference.clone(), facts);
+        }
+    }
+
+    async fn follow_stats(&self) {
+        let mut every = tokio::time::interval(self.ctx().config.runtime.apple.stats_interval);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            while self.lock().book.running() == 0 {
+                tokio::time::sleep(LIST_EVERY).await;
+            }
+            match self.command.stats(STATS_LIMIT).await {
+                Ok((stats, bad)) => {
+                    self.count_bad(bad);
+                    self.measured(stats);
+                }
+                Err(failure) => {
+                    tracing::debug!(runtime = "apple", reason = failure.reason(), "container stats failed");
+                    self.ctx().capabilities.no("apple_stats", failure.reason());
+                    if failure != Failure::Unsupported {
+                        self.ctx().held.inc(catalog::READ_ERRORS, &[Collector::Vm.name(), "io"]);
+                    }
+                }
+            }
+        }
+    }
+
+    fn measured(&self, stats: Vec<Stats>) {
+        self.ctx().capabilities.yes("apple_stats");
+        let (wall, boot) = (self.root().clock.wall(), self.root().clock.boot());
+        self.lock().book.measured(stats.into_iter().map(|stats| Measured { wall, boot, stats }));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,264 @@
+//! The real binary against a stand-in for Apple's `container` command: a script that prints what it is told to, late,
+//! broken or not at all, as the real one can.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::common::fixture;
+use crate::live::{Exporter, Scrape, wait_for};
+
+/// Answers each command with the file `ANSWER.out`, after `ANSWER.delay` seconds, with `ANSWER.err` on standard error and
+/// the exit code of `ANSWER.exit`. Every call is a line in `calls`; a child that is killed leaves no `done` line.
+const SCRIPT: &str = r#"#!/bin/sh
+dir=$(dirname "$0")
+case "$1 $2" in
+  "list "*) answer=list ;;
+  "inspect "*) answer=inspect ;;
+  "stats "*) answer=stats ;;
+  "image list") answer=image-list ;;
+  "image inspect") answer=image-inspect ;;
+  "system status") answer=status ;;
+  "system version") answer=version ;;
+  "exec "*) answer=exec ;;
+  *) answer=unknown ;;
+esac
+echo "begin $answer $*" >> "$dir/calls"
+[ -n "${CONTAINER_DEBUG:-}" ] && echo "debug: a line that is no JSON"
+[ -f "$dir/$answer.delay" ] && sleep "$(cat "$dir/$answer.delay")"
+[ -f "$dir/$answer.err" ] && cat "$dir/$answer.err" >&2
+[ -f "$dir/$answer.out" ] && cat "$dir/$answer.out"
+echo "done $answer" >> "$dir/calls"
+[ -f "$dir/$answer.exit" ] && exit "$(cat "$dir/$answer.exit")"
+[ -f "$dir/$answer.out" ] || exit 64
+exit 0
+"#;
+
+pub struct StandIn {
+    dir: tempfile::TempDir,
+}
+
+impl StandIn {
+    /// Behaves as this version's samples.
+    pub fn version(version: &str) -> StandIn {
+        let stand_in = StandIn { dir: tempfile::tempdir().unwrap() };
+        let program = stand_in.program();
+        std::fs::write(&program, SCRIPT).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let samples = fixture("apple").join(version);
+        for (answer, sample) in [
+            ("list", "container-list-all.json"),
+            ("stats", "stats-all.json"),
+            ("image-list", "image-list.json"),
+            ("image-inspect", "image-inspect-nginx.json"),
+            ("version", "system-version.json"),
+        ] {
+            if let Ok(content) = std::fs::read(samples.join(sample)) {
+                stand_in.set(answer, content);
+            }
+        }
+        // The samples' root is somebody's home: ours is here.
+        let root = stand_in.dir.path().join("root");
+        std::fs::create_dir_all(root.join("containers")).unwrap();
+        let status = if version < "0.10" {
+            format!("apiserver is running\napplication data root: {}/\n", root.display())
+        } else {
+            serde_json::json!({"status": "running", "appRoot": format!("{}/", root.display())}).to_string()
+        };
+        stand_in.set("status", status);
+        stand_in
+    }
+
+    pub fn program(&self) -> PathBuf {
+        self.dir.path().join("container")
+    }
+
+    /// Put in place whole: the script never sees half an answer.
+    fn put(&self, file: &str, content: impl AsRef<[u8]>) {
+        let new = self.dir.path().join(format!("{file}.new"));
+        std::fs::write(&new, content).unwrap();
+        std::fs::rename(new, self.dir.path().join(file)).unwrap();
+    }
+
+    pub fn set(&self, answer: &str, content: impl AsRef<[u8]>) {
+        self.put(&format!("{answer}.out"), content);
+    }
+
+    pub fn fail(&self, answer: &str, stderr: &[u8], code: i32) {
+        let _ = std::fs::remove_file(self.dir.path().join(format!("{answer}.out")));
+        self.put(&format!("{answer}.err"), stderr);
+        self.put(&format!("{answer}.exit"), code.to_string());
+    }
+
+    pub fn mend(&self, answer: &str, content: impl AsRef<[u8]>) {
+        for what in ["err", "exit", "delay"] {
+            let _ = std::fs::remove_file(self.dir.path().join(format!("{answer}.{what}")));
+        }
+        self.set(answer, content);
+    }
+
+    pub fn delay(&self, answer: &str, seconds: u32) {
+        self.put(&format!("{answer}.delay"), seconds.to_string());
+    }
+
+    pub fn calls(&self, line: &str) -> usize {
+        let calls = std::fs::read_to_string(self.dir.path().join("calls")).unwrap_or_default();
+        calls.lines().filter(|l| l.starts_with(line)).count()
+    }
+
+    /// The exporter with nothing but this runtime.
+    pub fn exporter(&self) -> Exporter {
+        let command = format!("--runtime.apple.command={}", self.program().display());
+        Exporter::start(&[
+            &command,
+            "--runtime.apple.stats-interval=1s",
+            "--no-runtime.docker",
+            "--no-runtime.podman",
+            "--no-runtime.containerd",
+            "--no-runtime.cgroup",
+        ])
+    }
+}
+
+fn list(version: &str) -> Vec<serde_json::Value> {
+    let path = fixture("apple").join(version).join("container-list-all.json");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn only<'a>(list: &'a [serde_json::Value], id: &str) -> &'a serde_json::Value {
+    list.iter().find(|c| c["configuration"]["id"] == id).unwrap()
+}
+
+fn web(scrape: &Scrape, family: &str) -> Option<f64> {
+    scrape.value(family, &[("id", "web"), ("runtime", "apple")])
+}
+
+fn measured(exporter: &Exporter) -> Scrape {
+    wait_for("statistics", Duration::from_secs(15), || {
+        let scrape = exporter.scrape();
+        web(&scrape, "container_memory_usage_bytes").map(|_| scrape)
+    })
+}
+
+#[test]
+fn every_version_brings_the_same_figures() {
+    for version in ["0.7.1", "0.10.0", "0.12.3", "1.0.0", "1.2.2"] {
+        let stand_in = StandIn::version(version);
+        let exporter = stand_in.exporter();
+        let scrape = measured(&exporter);
+        let figure = |family: &str| web(&scrape, family).unwrap_or_else(|| panic!("{version}: no {family}"));
+        assert_eq!(figure("container_memory_usage_bytes"), 47_431_680.0, "{version}");
+        assert_eq!(figure("container_cpu_usage_seconds_total"), 1.234567, "{version}");
+        assert_eq!(figure("container_network_receive_bytes_total"), 1_289_011.0, "{version}");
+        assert_eq!(figure("container_network_transmit_bytes_total"), 876_544.0, "{version}");
+        assert_eq!(figure("container_fs_reads_bytes_total"), 4_718_592.0, "{version}");
+        assert_eq!(figure("container_fs_writes_bytes_total"), 2_202_009.0, "{version}");
+        assert_eq!(figure("container_threads"), 5.0, "{version}");
+        assert_eq!(figure("container_spec_memory_limit_bytes"), 536_870_912.0, "{version}");
+        assert!(figure("kina_container_memory_allocated_bytes") >= 536_870_912.0, "{version}");
+        let cores = if version >= "1" && !version.starts_with("0.") { 3.0 } else { 2.0 };
+        assert_eq!(figure("kina_container_cpu_allocated_cores"), cores, "{version}");
+        // Only what runs is there: neither the stopped container nor the one never started.
+        assert!(scrape.select("container_last_seen", &[("name", "db-Never.started_1")]).next().is_none());
+        assert_eq!(scrape.must("kina_capability", &[("capability", "apple")]), 1.0);
+        assert_eq!(scrape.select("kina_read_errors_total", &[("collector", "vm")]).count(), 0, "{version}");
+    }
+}
+
+#[test]
+fn absent_figures_stay_absent_and_unlimited_is_no_limit() {
+    let stand_in = StandIn::version("1.2.2");
+    stand_in.set("stats", r#"[{"id":"web","networkRxBytes":5,"memoryLimitBytes":18446744073709551615}]"#);
+    let exporter = stand_in.exporter();
+    let scrape = wait_for("statistics", Duration::from_secs(15), || {
+        let scrape = exporter.scrape();
+        web(&scrape, "container_network_receive_bytes_total").map(|_| scrape)
+    });
+    assert_eq!(web(&scrape, "container_memory_usage_bytes"), None);
+    assert_eq!(web(&scrape, "container_cpu_usage_seconds_total"), None);
+    assert_eq!(web(&scrape, "container_spec_memory_limit_bytes"), Some(0.0));
+}
+
+#[test]
+fn a_daemon_that_is_down_says_so_and_is_found_again() {
+    let stand_in = StandIn::version("1.2.2");
+    let good = std::fs::read(fixture("apple/1.2.2/container-list-all.json")).unwrap();
+    let errors = fixture("apple/1.2.2/errors");
+    let exporter = stand_in.exporter();
+    measured(&exporter);
+    let reason = |scrape: &Scrape| {
+        let sample = scrape.select("kina_capability", &[("capability", "apple")]).next().unwrap();
+        (sample.value, sample.label("reason").to_owned())
+    };
+
+    let down = std::fs::read(errors.join("list-service-not-running.exit1.stderr.txt")).unwrap();
+    stand_in.fail("list", &down, 1);
+    wait_for("the daemon's end to be seen", Duration::from_secs(10), || {
+        (reason(&exporter.scrape()) == (0.0, "the container service is not running".to_owned())).then_some(())
+    });
+    assert!(web(&exporter.scrape(), "container_last_seen").is_none(), "nothing is known of it");
+
+    stand_in.mend("list", &good);
+    wait_for("the daemon's return to be seen", Duration::from_secs(10), || {
+        (reason(&exporter.scrape()).0 == 1.0).then_some(())
+    });
+    measured(&exporter);
+
+    let hung = std::fs::read(errors.join("list-xpc-timeout.exit1.stderr.txt")).unwrap();
+    stand_in.fail("list", &hung, 1);
+    wait_for("the hang to be seen", Duration::from_secs(10), || {
+        (reason(&exporter.scrape()).1 == "the container service does not answer").then_some(())
+    });
+    stand_in.mend("list", b"this is no JSON");
+    wait_for("garbage to be seen", Duration::from_secs(10), || {
+        (reason(&exporter.scrape()).1 == "the container command printed no JSON").then_some(())
+    });
+    // Neither was an exit of a container.
+    assert!(exporter.scrape().value("kina_container_exits_total", &[]).is_none());
+}
+
+#[test]
+fn one_statistics_child_at_a_time_and_scrapes_never_wait_for_it() {
+    let stand_in = StandIn::version("1.2.2");
+    stand_in.delay("stats", 4);
+    let exporter = stand_in.exporter();
+    wait_for("the first call", Duration::from_secs(10), || (stand_in.calls("begin stats") > 0).then_some(()));
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(3) {
+        let one = Instant::now();
+        exporter.scrape();
+        assert!(one.elapsed() < Duration::from_secs(2), "a scrape waited for the statistics");
+        assert!(stand_in.calls("begin stats") <= stand_in.calls("done stats") + 1, "children pile up");
+    }
+}
+
+#[test]
+fn five_hundred_containers_with_hostile_names() {
+    let stand_in = StandIn::version("1.2.2");
+    let all = list("1.2.2");
+    let web = only(&all, "web");
+    let mut many = Vec::new();
+    let mut stats = Vec::new();
+    for n in 0..500 {
+        let id = if n == 0 { "../../etc/\"\n\\".to_owned() } else { format!("c{n}") };
+        let mut c = web.clone();
+        c["id"] = id.clone().into();
+        c["configuration"]["id"] = id.clone().into();
+        c["configuration"]["image"]["reference"] = format!("image\"\\\n{}", n % 7).into();
+        many.push(c);
+        stats.push(serde_json::json!({"id": id, "cpuUsageUsec": n}));
+    }
+    // One element that can't be read costs itself alone.
+    many.push(serde_json::json!({"id": 7, "status": []}));
+    stand_in.set("list", serde_json::to_vec(&many).unwrap());
+    stand_in.set("stats", serde_json::to_vec(&stats).unwrap());
+    let exporter = stand_in.exporter();
+    let scrape = wait_for("statistics", Duration::from_secs(30), || {
+        let scrape = exporter.scrape();
+        (scrape.select("container_cpu_usage_seconds_total", &[("runtime", "apple")]).count() == 500).then_some(scrape)
+    });
+    assert_eq!(scrape.select("container_last_seen", &[("name", "../../etc/\"\n\\")]).count(), 1);
+    assert!(scrape.must("kina_read_errors_total", &[("collector", "vm"), ("kind", "malformed")]) >= 1.0);
+    let outside = Path::new("/etc").join("vminitd.log");
+    assert!(!outside.exists());
+}
