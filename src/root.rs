@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Why a fact could not be read, told apart by what the caller does with it.
@@ -263,7 +263,22 @@ pub fn open_prepared(path: &CStr) -> Result<File, ReadError> {
     open_c(libc::AT_FDCWD, path, libc::O_RDONLY)
 }
 
+/// System calls made through this file, for the figures of `bench cost`. What the standard library does in set-up
+/// paths ([`Root::read_bytes`], [`Root::list`] …) counts as one.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+#[inline]
+fn called() {
+    CALLS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// System calls made so far.
+pub fn calls() -> u64 {
+    CALLS.load(Ordering::Relaxed)
+}
+
 fn open_c(dir: i32, path: &CStr, flags: i32) -> Result<File, ReadError> {
+    called();
     // SAFETY: `path` is NUL-terminated and outlives the call; the result is checked before use.
     let fd = unsafe { libc::openat(dir, path.as_ptr(), flags | libc::O_CLOEXEC) };
     if fd < 0 {
@@ -343,6 +358,52 @@ pub fn raise_descriptor_limit() -> usize {
     usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
 
+/// Nanoseconds of CPU that a process has used: this one for 0. None where it has ended.
+#[cfg(target_os = "linux")]
+pub fn cpu_time(pid: u32) -> Option<Nanos> {
+    let mut clock: libc::clockid_t = 0;
+    // SAFETY: `clock` is a valid, writable clock id.
+    let found = unsafe { libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock) } == 0;
+    found.then(|| clock_gettime(clock))
+}
+
+/// Nanoseconds of CPU that the calling thread has used.
+pub fn thread_cpu_time() -> Nanos {
+    clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// A folder made for a measurement, removed with everything in it when dropped. Within cgroup file systems, where files
+/// can't be removed, the folder alone goes, and must have no children any more.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new(path: &Path) -> io::Result<Self> {
+        std::fs::create_dir(path)?;
+        Ok(Self(path.to_owned()))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file at an absolute path: a new one, or one that the kernel put into the folder.
+    pub fn write(path: &Path, text: &str) -> io::Result<()> {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::write(path, text)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if std::fs::remove_dir(&self.0).is_err() {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
 /// The one reused read buffer of a collection.
 pub struct ReadBuf {
     bytes: Vec<u8>,
@@ -373,6 +434,7 @@ impl ReadBuf {
     fn pread_upto<'b>(&'b mut self, file: &File, whole_below: usize) -> Result<&'b [u8], ReadError> {
         let mut len = 0;
         loop {
+            called();
             let free = &mut self.bytes[len..];
             // SAFETY: the pointer and length describe `free`, which is writable and lives through the call.
             let n = unsafe { libc::pread(file.as_raw_fd(), free.as_mut_ptr().cast(), free.len(), len as libc::off_t) };

@@ -73,6 +73,18 @@ pub struct Figure {
     pub about: &'static str,
 }
 
+impl Figure {
+    /// A share of a whole, and not a factor.
+    fn is_share(&self) -> bool {
+        self.unit == Unit::Ratio && self.role != Role::Advice
+    }
+
+    /// Values that it may have.
+    pub fn allowed(&self) -> &'static str {
+        if self.is_share() { "a ratio between 0 and 1" } else { "a number above 0" }
+    }
+}
+
 pub const KIB: f64 = 1024.0;
 pub const MIB: f64 = 1024.0 * KIB;
 pub const GIB: f64 = 1024.0 * MIB;
@@ -248,17 +260,19 @@ impl Targets {
         let mut targets = Self::default();
         for (name, value) in overrides {
             let id = by_name(name).ok_or_else(|| Invalid::Unknown(name.clone()))?;
-            let invalid = |allowed| Err(Invalid::Value { name: name.clone(), value: *value, allowed });
-            if !value.is_finite() || *value <= 0.0 {
-                return invalid("a number above 0");
-            }
-            let share = matches!(id.figure().role, Role::Target(_) | Role::Baseline(_) | Role::Alert);
-            if share && id.figure().unit == Unit::Ratio && *value > 1.0 {
-                return invalid("a ratio between 0 and 1");
-            }
-            targets.values[id.0] = *value;
+            targets.set(id, *value)?;
         }
         Ok(targets)
+    }
+
+    /// Overrides one figure, if its value can be.
+    pub fn set(&mut self, id: FigureId, value: f64) -> Result<(), Invalid> {
+        let figure = id.figure();
+        if !value.is_finite() || value <= 0.0 || (figure.is_share() && value > 1.0) {
+            return Err(Invalid::Value { name: id.name().to_owned(), value, allowed: figure.allowed() });
+        }
+        self.values[id.0] = value;
+        Ok(())
     }
 
     #[inline]

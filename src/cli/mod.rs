@@ -4,6 +4,8 @@
 //! Exit status, for every command: 0 done, 1 it failed (or `check` found the configuration invalid), 2 wrong flags or
 //! settings.
 
+#[cfg(target_os = "linux")]
+mod bench;
 mod check;
 mod flags;
 mod log;
@@ -46,6 +48,10 @@ enum Command {
     Snapshot(snapshot::Args),
     /// Validate the configuration and say what this host offers
     Check(check::Args),
+    /// Measure what the exporter costs
+    #[cfg(target_os = "linux")]
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Print a completion script
     Completions {
         /// For which shell
@@ -69,6 +75,8 @@ pub fn main() -> ExitCode {
         Command::Serve => with_config(&given, |config| serve::run(config, given.clone())),
         Command::Snapshot(args) => with_config(&given, |config| snapshot::run(config, &args)),
         Command::Check(args) => check::run(&given, &args),
+        #[cfg(target_os = "linux")]
+        Command::Bench(bench) => bench::run(bench),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command(), "kina-exporter", &mut script);

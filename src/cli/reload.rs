@@ -85,11 +85,11 @@ mod tests {
         new.web.listen = vec![":1".into()];
         new.web.config_file = Some("/web.yml".into());
         new.path.procfs = "/tmp".into();
-        new.startup.slow_threshold = std::time::Duration::from_secs(9);
+        new.label_allow = vec!["team".into()];
         let kept = keep_what_needs_a_start(&old, &mut new);
         assert_eq!(kept, ["web.listen-address", "web.config.file", "path.procfs"]);
         assert_eq!(new.web.listen, old.web.listen);
         assert_eq!(new.web.config_file, None);
-        assert_eq!(new.startup.slow_threshold.as_secs(), 9);
+        assert_eq!(new.label_allow, ["team"]);
     }
 }

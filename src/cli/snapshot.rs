@@ -16,12 +16,8 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Collect, wait for so long, and print a second collection: figures that are rates need two
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = crate::config::duration)]
     wait: Option<Duration>,
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    crate::config::duration(text)
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]

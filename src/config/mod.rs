@@ -17,6 +17,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::catalog::Collector;
 use crate::root::{Clock, Root};
+use crate::targets::Targets;
 
 pub use load::{Error, Errors, Given, check_text, load};
 pub use reference::reference;
@@ -37,8 +38,8 @@ pub struct Config {
     /// `--profile cadvisor`: also the ill-named series.
     pub profile_cadvisor: bool,
     pub network: Network,
-    /// Overrides of targets, baselines and thresholds, by name.
-    pub targets: BTreeMap<String, f64>,
+    /// Targets, baselines and thresholds in force.
+    pub targets: Targets,
     pub startup: Startup,
     /// Where this came from, for reload; None without `--config.file`.
     pub file: Option<PathBuf>,
@@ -137,7 +138,6 @@ pub struct Network {
 
 #[derive(Debug, Clone)]
 pub struct Startup {
-    pub slow_threshold: Duration,
     /// Distinct images with series of their own; the rest is counted under `other`.
     pub max_images: usize,
 }
@@ -221,8 +221,8 @@ impl Default for Config {
             label_allow: Vec::new(),
             profile_cadvisor: false,
             network: Network::default(),
-            targets: BTreeMap::new(),
-            startup: Startup { slow_threshold: Duration::from_millis(1500), max_images: 200 },
+            targets: Targets::default(),
+            startup: Startup { max_images: 200 },
             file: None,
         }
     }

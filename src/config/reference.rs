@@ -34,8 +34,8 @@ labels:
   allow: [com.example.team]
 collector:
   energy: false
-startup:
-  slow-threshold: 2s
+targets:
+  startup_time_p95: 0.5
 ```
 
 ";

@@ -7,7 +7,8 @@ use tracing::level_filters::LevelFilter;
 
 use super::value::{Pattern, Speed, Value, parse_map, show_map};
 use super::{Config, RuntimeSource};
-use crate::catalog::Collector;
+use crate::catalog::{Collector, Unit};
+use crate::targets::{self, FigureId};
 
 /// How often a setting may be given, and how it looks in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -309,9 +310,6 @@ fn all() -> Vec<Setting> {
             |c| &mut c.profile_cadvisor,
         ),
         link_speed(),
-        one("startup.slow-threshold", "DURATION", "A start that takes longer is analysed.", |c| {
-            &mut c.startup.slow_threshold
-        }),
         one(
             "startup.max-images",
             "N",
@@ -320,7 +318,31 @@ fn all() -> Vec<Setting> {
         )
         .at_start(),
     ]);
+    all.extend(targets::ids().map(target));
     all
+}
+
+/// A figure of [`crate::targets`], in its base unit.
+fn target(id: FigureId) -> Setting {
+    let figure = id.figure();
+    let set: Set = Box::new(move |config, values| {
+        let value: f64 = scalar(values)?;
+        config.targets.set(id, value).map_err(|_| format!("{value}: not allowed"))
+    });
+    let get: Get = Box::new(move |config| vec![config.targets.get(id).show()]);
+    let unit = match figure.unit {
+        Unit::Seconds => ", in seconds",
+        Unit::Bytes => ", in bytes",
+        Unit::BytesPerSecond => ", in bytes a second",
+        Unit::Cores => ", in cores",
+        Unit::Joules => ", in joules",
+        Unit::Ratio => ", as a ratio",
+        Unit::Count => "",
+    };
+    let (first, rest) = figure.about.split_at(figure.about.chars().next().map_or(0, char::len_utf8));
+    let help = format!("{}{rest}{unit}.", first.to_uppercase());
+    let key = format!("targets.{}", figure.name);
+    setting(&key, Shape::One, "N", &help, figure.allowed(), set, get)
 }
 
 fn web() -> Vec<Setting> {
@@ -466,7 +488,11 @@ mod tests {
         let mut seen = std::collections::HashSet::new();
         for setting in settings() {
             assert!(seen.insert(setting.env()), "{}", setting.env());
-            assert!(setting.flag.chars().all(|c| c.is_ascii_lowercase() || c == '.' || c == '-'), "{}", setting.flag);
+            let own = setting.flag.strip_prefix("targets.");
+            // Targets keep the names that their series have.
+            let fits = |c: char| c.is_ascii_lowercase() || c == '.' || c == '-';
+            let fits_series = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            assert!(own.map_or(setting.flag.chars().all(fits), |o| o.chars().all(fits_series)), "{}", setting.flag);
             assert!(setting.help.ends_with('.'), "{}: {}", setting.flag, setting.help);
         }
     }

@@ -58,9 +58,9 @@ fn wrong_flags_and_settings_end_with_status_2() {
     );
     assert!(out.stdout.is_empty());
 
-    let out = binary(&["snapshot"]).env("KINA_STARTUP_SLOW_THRESHOLD", "soon").output().unwrap();
+    let out = binary(&["snapshot"]).env("KINA_RUNTIME_DOCKER_TIMEOUT", "soon").output().unwrap();
     assert_eq!(out.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&out.stderr).starts_with("KINA_STARTUP_SLOW_THRESHOLD: \"soon\": not a duration;"));
+    assert!(String::from_utf8_lossy(&out.stderr).starts_with("KINA_RUNTIME_DOCKER_TIMEOUT: \"soon\": not a duration;"));
 }
 
 #[test]
@@ -113,6 +113,8 @@ fn check_tells_what_is_wrong_and_what_is_there() {
     assert!(out.status.success());
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(text.starts_with("configuration: valid\n"), "{text}");
+    let docker = text.lines().find(|l| l.starts_with("docker ")).expect("a line for docker");
+    assert!(docker.contains(" no ") && docker.contains("switched off"), "{docker}");
 }
 
 /// A serving binary whose log is read line by line.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use kina_exporter::catalog::Collector;
 use kina_exporter::config::{Config, Given, check_text, load, reference, settings};
 use kina_exporter::root::Root;
+use kina_exporter::targets;
 
 fn given(flags: &[(&str, &[&str])], env: &[(&str, &str)]) -> Given {
     Given {
@@ -34,8 +35,8 @@ fn two_values(key: &str) -> [&'static str; 2] {
         "network.link-speed" => ["1000", "2000"],
         "path.procfs" | "path.sysfs" | "path.cgroup" | "path.rootfs" => ["/usr", "/tmp"],
         "containers.label-include" | "containers.label-exclude" => ["a=x", "b=y"],
-        "startup.slow-threshold" => ["2s", "3s"],
         "startup.max-images" | "web.max-requests" => ["5", "6"],
+        _ if key.starts_with("targets.") => ["0.25", "0.375"],
         _ if key.ends_with(".timeout") => ["2s", "3s"],
         _ if key.ends_with(".socket") => ["/run/a.sock", "/run/b.sock"],
         _ => ["one", "two"],
@@ -107,7 +108,7 @@ fn a_whole_file() {
          containers:\n  name-include: 1.0|web-.*\n  label-exclude: {com.example.team: 'shop|\"x\"'}\n\
          labels: {allow: [a.b, c]}\n\
          network: {link-speed: 1Gbit}\n\
-         startup: {slow-threshold: 2s}\n",
+         targets: {startup_time_p95: 0.5}\n",
     )
     .unwrap();
     assert_eq!(config.web.listen, [":9090", "127.0.0.1:80"]);
@@ -119,7 +120,7 @@ fn a_whole_file() {
     assert!(config.containers.label_exclude["com.example.team"].matches("\"x\""));
     assert_eq!(config.label_allow, ["a.b", "c"]);
     assert_eq!(config.network.link_speed, Some(125_000_000));
-    assert_eq!(config.startup.slow_threshold, Duration::from_secs(2));
+    assert_eq!(config.targets.get(targets::STARTUP_TIME_P95), 0.5);
 }
 
 #[test]
@@ -183,8 +184,8 @@ fn bad_values_are_named_with_line_and_what_is_allowed() {
         ("log: {format: xml}", "kina.yml:1: log.format: \"xml\": not allowed; allowed: logfmt, json"),
         ("profile: all", "kina.yml:1: profile: \"all\": not allowed; allowed: standard, cadvisor"),
         (
-            "startup: {slow-threshold: 10}",
-            "kina.yml:1: startup.slow-threshold: \"10\": not a duration; allowed: a duration such as 1500ms, 10s, 1m30s or 2h",
+            "runtime: {podman: {timeout: 10}}",
+            "kina.yml:1: runtime.podman.timeout: \"10\": not a duration; allowed: a duration such as 1500ms, 10s, 1m30s or 2h",
         ),
         (
             "network: {link-speed: fast}",
@@ -210,6 +211,14 @@ fn bad_values_are_named_with_line_and_what_is_allowed() {
             "kina.yml:1: path.procfs: \"/does/not/exist\": not a folder; allowed: a folder that exists",
         ),
         ("labels: {allow: ['']}", "kina.yml:1: labels.allow: \"\": not allowed; allowed: names of labels"),
+        (
+            "targets: {memory_efficiency: 75}",
+            "kina.yml:1: targets.memory_efficiency: 75: not allowed; allowed: a ratio between 0 and 1",
+        ),
+        (
+            "targets: {startup_time_p95: 800ms}",
+            "kina.yml:1: targets.startup_time_p95: \"800ms\": not a number; allowed: a number above 0",
+        ),
         ("web: 5", "kina.yml:1: web: a mapping of settings is expected"),
         ("- web", "kina.yml:1: a mapping of settings is expected"),
         ("log: {level: [a]}", "kina.yml:1: log.level: one value is expected; allowed: error, warn, info, debug, trace"),

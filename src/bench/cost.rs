@@ -1,0 +1,301 @@
+//! What the exporter costs: every figure beside its comparison, both measured in the same run.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::encode;
+use super::exporter::{Asked, Exporter, PLAIN};
+use super::figure::{Bound, Figure};
+use super::fleet::Fleet;
+use super::target::{self, Counts};
+use crate::catalog::{self, Kind};
+use crate::config::CollectorSet;
+use crate::root::{File, ReadBuf, Root, thread_cpu_time};
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Containers of the main run: real cgroups.
+    pub containers: usize,
+    /// Containers of the run that shows that the cost of one does not grow with their number.
+    pub many: usize,
+    /// How long the exporter is watched doing nothing.
+    pub idle: Duration,
+    /// Rounds of which the best counts: another process's work can only add.
+    pub rounds: u32,
+}
+
+const TEXT_GZIP: Asked = Asked { accept: "text/plain", encoding: "gzip" };
+const TEXT_ZSTD: Asked = Asked { accept: "text/plain", encoding: "zstd" };
+const OPENMETRICS: Asked = Asked { accept: "application/openmetrics-text;version=1.0.0", encoding: "identity" };
+const PROTOBUF: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+const PROTOBUF_PLAIN: Asked = Asked { accept: PROTOBUF, encoding: "identity" };
+const PROTOBUF_GZIP: Asked = Asked { accept: PROTOBUF, encoding: "gzip" };
+
+const MIB: f64 = 1024.0 * 1024.0;
+const BASE_MEMORY: f64 = 16.0 * MIB;
+const MEMORY_PER_CONTAINER: f64 = 16.0 * 1024.0;
+
+/// What one fleet showed.
+struct Run {
+    size: usize,
+    counts: Counts,
+    /// The same of half the fleet: what a container adds is the difference.
+    half: Counts,
+    /// Kernel files kept open.
+    files: Vec<PathBuf>,
+    plain: f64,
+    bare: f64,
+    gzip: f64,
+    resident: f64,
+    sizes: Vec<(&'static str, usize)>,
+}
+
+impl Run {
+    fn per_container(&self, v: f64) -> f64 {
+        v / self.size as f64
+    }
+
+    fn allocations_per_container(&self) -> f64 {
+        let more = self.counts.allocations as f64 - self.half.allocations as f64;
+        more / (self.size - self.size / 2) as f64
+    }
+}
+
+/// Measures everything. Long: some seconds a figure.
+pub async fn measure(options: &Options) -> Result<Vec<Figure>, String> {
+    let mut figures = Vec::new();
+    let fleet = Fleet::real(options.containers).await?;
+    let run = run(&fleet, options).await;
+    let encoded = encoding(&fleet, options).await;
+    fleet.remove().await;
+    let run = run?;
+    main_figures(&run, &mut figures);
+    encoding_figure(encoded?, &mut figures);
+    let few = simulated(options.containers, options).await?;
+    let many = simulated(options.many, options).await?;
+    growth_figures(&few, &many, &mut figures);
+    idle_figures(options, &mut figures).await?;
+    Ok(figures)
+}
+
+async fn simulated(size: usize, options: &Options) -> Result<Run, String> {
+    let fleet = Fleet::simulated(size)?;
+    let run = run(&fleet, options).await;
+    fleet.remove().await;
+    run
+}
+
+async fn run(fleet: &Fleet, options: &Options) -> Result<Run, String> {
+    let mut half = start(fleet, fleet.size / 2).await?;
+    let half_counts = warm_counts(&mut half).await?;
+    half.end().await;
+    let mut exporter = start(fleet, fleet.size).await?;
+    let mut sizes = Vec::new();
+    for (name, asked) in [
+        ("text", PLAIN),
+        ("text, gzip", TEXT_GZIP),
+        ("text, zstd", TEXT_ZSTD),
+        ("OpenMetrics", OPENMETRICS),
+        ("protobuf", PROTOBUF_PLAIN),
+        ("protobuf, gzip", PROTOBUF_GZIP),
+    ] {
+        // Twice: the first of each warms its buffers.
+        exporter.scrape(asked).await?;
+        sizes.push((name, exporter.scrape(asked).await?));
+    }
+    let counts = warm_counts(&mut exporter).await?;
+    let root = &fleet.root;
+    let files = exporter.open_files(&[&root.cgroup, &root.procfs, &root.sysfs])?;
+    let mut bare = Bare::open(&files)?;
+    let times = (2000 / fleet.size as u32).max(3);
+    let mut best = [f64::INFINITY; 3];
+    for _ in 0..options.rounds {
+        let round =
+            [exporter.scrape_cpu(PLAIN, times).await?, bare.cpu(times)?, exporter.scrape_cpu(TEXT_GZIP, times).await?];
+        best.iter_mut().zip(round).for_each(|(b, r)| *b = b.min(r));
+    }
+    let resident = exporter.resident()?;
+    exporter.end().await;
+    let [plain, bare, gzip] = best;
+    Ok(Run { size: fleet.size, counts, half: half_counts, files, plain, bare, gzip, resident, sizes })
+}
+
+/// The exporter as a process of its own, over the first containers of a fleet.
+async fn start(fleet: &Fleet, size: usize) -> Result<Exporter, String> {
+    let args = [
+        "bench",
+        "target",
+        "--port={port}",
+        &format!("--cgroup={}", fleet.root.cgroup.display()),
+        &format!("--parent={}", fleet.parent),
+        &format!("--containers={size}"),
+    ]
+    .map(str::to_owned);
+    Exporter::start(&fleet.root, &args).await
+}
+
+/// The first collections settle how large buffers must be.
+async fn warm_counts(exporter: &mut Exporter) -> Result<Counts, String> {
+    let mut counts = Counts::default();
+    for _ in 0..4 {
+        counts = serde_json::from_str(&exporter.ask("counts").await?).map_err(|e| format!("counts: {e}"))?;
+    }
+    Ok(counts)
+}
+
+/// The loop to compare with: the same files, read and thrown away.
+struct Bare {
+    files: Vec<File>,
+    buf: ReadBuf,
+}
+
+impl Bare {
+    fn open(paths: &[PathBuf]) -> Result<Self, String> {
+        let root = Root::default();
+        let files = paths
+            .iter()
+            .map(|p| root.open(p).map_err(|e| format!("{}: {e}", p.display())))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { files, buf: ReadBuf::default() })
+    }
+
+    fn cpu(&mut self, times: u32) -> Result<f64, String> {
+        let begin = thread_cpu_time();
+        for _ in 0..times {
+            for file in &self.files {
+                self.buf.pread(file).map_err(|e| format!("a file of the bare loop: {e}"))?;
+            }
+        }
+        Ok((thread_cpu_time() - begin) as f64 / f64::from(times))
+    }
+}
+
+fn main_figures(run: &Run, out: &mut Vec<Figure>) {
+    let n = run.size;
+    let of_containers = run.files.iter().filter(|f| f.to_string_lossy().contains("kina-bench-")).count();
+    let files = run.files.len() as f64;
+    let calls = run.counts.calls as f64;
+    out.push(Figure::new(
+        "system calls per file read",
+        calls / files,
+        "",
+        Bound::AtMost(1.05),
+        format!(
+            "{calls} calls a scrape of {n} containers, {files} files kept open ({} each)",
+            of_containers / n.max(1)
+        ),
+    ));
+    out.push(Figure::new(
+        "heap allocations per container",
+        run.allocations_per_container(),
+        "",
+        Bound::AtMost(0.0),
+        format!("{} a collection of {n}, {} of {}, once warm", run.counts.allocations, run.half.allocations, n / 2),
+    ));
+    out.push(Figure::new(
+        "CPU time of a scrape ÷ bare loop",
+        run.plain / run.bare,
+        "",
+        Bound::AtMost(1.5),
+        format!("{:.2} ms ÷ {:.2} ms for {n} real cgroups", run.plain / 1e6, run.bare / 1e6),
+    ));
+    out.push(Figure::new(
+        "CPU time with gzip ÷ without",
+        run.gzip / run.plain,
+        "",
+        Bound::AtMost(2.0),
+        format!("{:.2} ms ÷ {:.2} ms", run.gzip / 1e6, run.plain / 1e6),
+    ));
+    out.push(resident_figure(run));
+    let plain = run.sizes.first().map_or(1, |(_, size)| *size);
+    for (name, size) in &run.sizes {
+        let share = format!("{:.1} % of text", *size as f64 / plain as f64 * 100.0);
+        out.push(Figure::new(format!("size, {name}"), *size as f64 / 1024.0, "KiB", Bound::None, share));
+    }
+}
+
+fn resident_figure(run: &Run) -> Figure {
+    let bound = (BASE_MEMORY + MEMORY_PER_CONTAINER * run.size as f64) / MIB;
+    let resident = run.resident / MIB;
+    let name = format!("resident memory, {} containers", run.size);
+    Figure::new(
+        name,
+        resident,
+        "MiB",
+        Bound::AtMost(bound),
+        "16 MiB + 16 KiB a container, after scrapes in every format",
+    )
+}
+
+fn growth_figures(few: &Run, many: &Run, out: &mut Vec<Figure>) {
+    let per = |run: &Run| run.per_container(run.plain) / 1e3;
+    out.push(Figure::new(
+        format!("CPU time per container, {} ÷ {}", many.size, few.size),
+        per(many) / per(few),
+        "",
+        Bound::AtMost(1.25),
+        format!("{:.2} µs ÷ {:.2} µs, simulated cgroups", per(many), per(few)),
+    ));
+    out.push(Figure::new(
+        format!("heap allocations per container, {}", many.size),
+        many.allocations_per_container(),
+        "",
+        Bound::AtMost(0.0),
+        format!("{} a collection, {} of {}", many.counts.allocations, many.half.allocations, many.size / 2),
+    ));
+    out.push(resident_figure(many));
+}
+
+async fn idle_figures(options: &Options, out: &mut Vec<Figure>) -> Result<(), String> {
+    let args = ["serve", "--log.level=error", "--web.listen-address=127.0.0.1:{port}"].map(str::to_owned);
+    let exporter = Exporter::start(&Root::default(), &args).await?;
+    // What the start left to do is over by then.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let share = exporter.idle(options.idle).await?;
+    let resident = exporter.resident()? / MIB;
+    exporter.end().await;
+    out.push(Figure::new(
+        "CPU use when idle",
+        share * 100.0,
+        "% of a core",
+        Bound::AtMost(0.1),
+        format!("`serve` on this host, unasked for {} s", options.idle.as_secs()),
+    ));
+    out.push(Figure::new(
+        "resident memory of `serve` here",
+        resident,
+        "MiB",
+        Bound::None,
+        "this host's own containers",
+    ));
+    Ok(())
+}
+
+async fn encoding(fleet: &Fleet, options: &Options) -> Result<([encode::Encoded; 2], usize), String> {
+    let engine = target::engine(&fleet.root, &fleet.parent, fleet.size).map_err(|e| e.to_string())?;
+    // Whole collectors, so that both sides have the same samples.
+    let scalar = |c: &catalog::Collector| {
+        let mut families = catalog::families().iter().filter(|f| f.collector == *c);
+        families.all(|f| !matches!(f.kind, Kind::Histogram | Kind::Summary))
+    };
+    let wanted: CollectorSet = CollectorSet::ALL.iter().filter(scalar).collect();
+    let collection = engine.collect(wanted).await.map_err(|e| e.to_string())?;
+    let best = encode::compare(&collection.samples, options.rounds.max(15)).map_err(|e| e.to_string())?;
+    Ok((best, collection.samples.len()))
+}
+
+fn encoding_figure(([ours, theirs], samples): ([encode::Encoded; 2], usize), out: &mut Vec<Figure>) {
+    out.push(Figure::new(
+        "encoding, prometheus-client ÷ ours",
+        theirs.nanos / ours.nanos,
+        "",
+        Bound::AtLeast(4.0),
+        format!(
+            "{:.2} ms ÷ {:.2} ms for {samples} samples, {} and {} KiB",
+            theirs.nanos / 1e6,
+            ours.nanos / 1e6,
+            theirs.bytes / 1024,
+            ours.bytes / 1024
+        ),
+    ));
+}

@@ -1,0 +1,118 @@
+//! A measured figure beside what it is compared with, and the table of them.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+/// What must hold of a figure.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+    /// Shown for the reader's judgement alone.
+    None,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Figure {
+    pub name: String,
+    /// The measured value, in `unit`.
+    pub value: f64,
+    pub unit: &'static str,
+    pub bound: Bound,
+    /// What it is made of, in words: both sides of a ratio.
+    pub compared: String,
+}
+
+impl Figure {
+    pub fn new(
+        name: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        bound: Bound,
+        compared: impl Into<String>,
+    ) -> Self {
+        Self { name: name.into(), value, unit, bound, compared: compared.into() }
+    }
+
+    /// Whether the bound holds; None where there is none.
+    pub fn met(&self) -> Option<bool> {
+        match self.bound {
+            Bound::AtMost(limit) => Some(self.value <= limit),
+            Bound::AtLeast(limit) => Some(self.value >= limit),
+            Bound::None => None,
+        }
+    }
+
+    fn bound_text(&self) -> String {
+        match self.bound {
+            Bound::AtMost(limit) => format!("≤ {}", number(limit)),
+            Bound::AtLeast(limit) => format!("≥ {}", number(limit)),
+            Bound::None => String::new(),
+        }
+    }
+}
+
+fn number(v: f64) -> String {
+    let decimals = match v.abs() {
+        _ if v.fract() == 0.0 => 0,
+        a if a >= 100.0 => 0,
+        a if a >= 10.0 => 1,
+        _ => 2,
+    };
+    if v != 0.0 && v.abs() < 0.01 { format!("{v:.5}") } else { format!("{v:.decimals$}") }
+}
+
+/// A table for people; columns are as wide as their widest cell.
+pub fn table(figures: &[Figure]) -> String {
+    let head = ["figure", "measured", "bound", "met", "compared"].map(str::to_owned);
+    let rows: Vec<[String; 5]> = std::iter::once(head)
+        .chain(figures.iter().map(|f| {
+            let met = match f.met() {
+                Some(true) => "yes",
+                Some(false) => "NO",
+                None => "",
+            };
+            let measured = format!("{} {}", number(f.value), f.unit);
+            [f.name.clone(), measured.trim_end().to_owned(), f.bound_text(), met.to_owned(), f.compared.clone()]
+        }))
+        .collect();
+    let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or_default();
+    let widths = [width(0), width(1), width(2), width(3)];
+    let mut out = String::new();
+    for [name, measured, bound, met, compared] in &rows {
+        let [a, b, c, d] = widths;
+        let line = format!("{name:a$}  {measured:>b$}  {bound:>c$}  {met:d$}  {compared}");
+        // Writing into a String cannot fail.
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_hold_at_their_limit() {
+        let figure = |value, bound| Figure::new("x", value, "", bound, "");
+        assert_eq!(figure(1.5, Bound::AtMost(1.5)).met(), Some(true));
+        assert_eq!(figure(1.51, Bound::AtMost(1.5)).met(), Some(false));
+        assert_eq!(figure(4.0, Bound::AtLeast(4.0)).met(), Some(true));
+        assert_eq!(figure(3.99, Bound::AtLeast(4.0)).met(), Some(false));
+        assert_eq!(figure(0.0, Bound::None).met(), None);
+    }
+
+    #[test]
+    fn the_table_is_aligned() {
+        let text = table(&[
+            Figure::new("a", 1.0, "ms", Bound::AtMost(2.0), "b"),
+            Figure::new("longer", 12.345, "", Bound::None, "c"),
+        ]);
+        assert_eq!(
+            text,
+            "figure  measured  bound  met  compared\na           1 ms    ≤ 2  yes  b\nlonger      12.3              c\n"
+        );
+    }
+}

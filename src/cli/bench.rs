@@ -1,0 +1,101 @@
+//! `bench`: measurements beside what they are compared with.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::{failed, print, start};
+use crate::bench::figure::{self, Figure};
+use crate::bench::{cost, target};
+
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// What the exporter itself costs. Needs root: it makes cgroups of its own and removes them
+    Cost(Cost),
+    /// The exporter under measurement; run by the others
+    #[command(hide = true)]
+    Target(Target),
+}
+
+#[derive(Debug, Args)]
+pub struct Cost {
+    /// Containers of the main run
+    #[arg(long, default_value_t = 500)]
+    containers: usize,
+    /// Containers of the run that shows that one costs no more among many
+    #[arg(long, default_value_t = 5000)]
+    many: usize,
+    /// How long the exporter is watched doing nothing
+    #[arg(long, default_value = "30s", value_parser = crate::config::duration)]
+    idle: Duration,
+    /// Rounds of which the best counts
+    #[arg(long, default_value_t = 7)]
+    rounds: u32,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Output {
+    /// How the figures are written
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Exit with status 1 when a bound is missed
+    #[arg(long)]
+    check: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct Target {
+    #[arg(long)]
+    cgroup: PathBuf,
+    #[arg(long)]
+    parent: String,
+    #[arg(long)]
+    containers: usize,
+    #[arg(long)]
+    port: u16,
+}
+
+pub fn run(bench: Bench) -> ExitCode {
+    let tokio = match start::tokio() {
+        Ok(tokio) => tokio,
+        Err(e) => return failed(&e.to_string()),
+    };
+    match bench {
+        Bench::Cost(args) => {
+            let Cost { containers, many, idle, rounds, output } = args;
+            let options =
+                cost::Options { containers: containers.max(1), many: many.max(1), idle, rounds: rounds.max(1) };
+            match tokio.block_on(cost::measure(&options)) {
+                Ok(figures) => show(&figures, &output),
+                Err(why) => failed(&why),
+            }
+        }
+        Bench::Target(t) => match tokio.block_on(target::run(t.cgroup, &t.parent, t.containers, t.port)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(why) => failed(&why),
+        },
+    }
+}
+
+fn show(figures: &[Figure], output: &Output) -> ExitCode {
+    let text = match output.format {
+        Format::Table => figure::table(figures),
+        Format::Json => match serde_json::to_string_pretty(figures) {
+            Ok(json) => json + "\n",
+            Err(e) => return failed(&e.to_string()),
+        },
+    };
+    let printed = print(text.as_bytes());
+    let missed = figures.iter().any(|f| f.met() == Some(false));
+    if output.check && missed { ExitCode::FAILURE } else { printed }
+}
