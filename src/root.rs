@@ -404,6 +404,64 @@ impl Drop for Scratch {
     }
 }
 
+/// Whether a kernel file announces a change since it was last asked (mountinfo does); false where it can't.
+pub fn has_changed(file: &File) -> bool {
+    let mut poll = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLPRI, revents: 0 };
+    // SAFETY: the pointer and count describe one valid, writable pollfd; a limit of 0 never waits.
+    let n = unsafe { libc::poll(&mut poll, 1, 0) };
+    n > 0 && poll.revents & (libc::POLLPRI | libc::POLLERR) != 0
+}
+
+/// Size of a file system in bytes and inodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    pub size: u64,
+    pub free: u64,
+    pub inodes: u64,
+    pub inodes_free: u64,
+}
+
+/// Asks the file system that holds `path`. It may hang where that is a network's or a process's: ask of local ones alone.
+pub fn space(path: &CStr) -> Result<Space, ReadError> {
+    // SAFETY: all-zero is a valid statvfs.
+    let mut s: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` is NUL-terminated and `s` writable; both outlive the call.
+    if unsafe { libc::statvfs(path.as_ptr(), &mut s) } != 0 {
+        return Err(io::Error::last_os_error().into());
+    }
+    #[allow(clippy::unnecessary_cast, reason = "32 bits wide on macOS")]
+    let (blocks, free, inodes, inodes_free) = (s.f_blocks as u64, s.f_bfree as u64, s.f_files as u64, s.f_ffree as u64);
+    #[allow(clippy::unnecessary_cast, reason = "32 bits wide on some targets")]
+    let block = s.f_frsize as u64;
+    Ok(Space { size: blocks.saturating_mul(block), free: free.saturating_mul(block), inodes, inodes_free })
+}
+
+/// The limit on open descriptors in force; None where there is none.
+pub fn descriptor_limit() -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid, writable rlimit.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0;
+    (known && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+/// CPU time that this process used, in seconds.
+pub fn cpu_seconds() -> Option<f64> {
+    // SAFETY: all-zero is a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: `usage` is writable and outlives the call.
+    if unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) } != 0 {
+        return None;
+    }
+    let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
+    Some(seconds(usage.ru_utime) + seconds(usage.ru_stime))
+}
+
+/// Bytes in a page of memory.
+pub fn page_size() -> u64 {
+    // SAFETY: sysconf touches no memory of ours.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+}
+
 /// The one reused read buffer of a collection.
 pub struct ReadBuf {
     bytes: Vec<u8>,

@@ -32,6 +32,7 @@ pub struct Snapshot {
     pub boot: Nanos,
     pub containers: Vec<ContainerFacts>,
     pub host: HostFacts,
+    pub exporter: ExporterFacts,
 }
 
 /// What is known of one container now. `container.identity.id == "/"` is the root cgroup: the whole machine.
@@ -339,6 +340,18 @@ impl HostFacts {
         energy.clear();
         *self = Self { devices, filesystems, energy, ..Self::default() };
     }
+}
+
+/// What the exporter itself takes.
+#[derive(Debug, Default, Clone, Copy, PartialEq)]
+pub struct ExporterFacts {
+    pub cpu_seconds: Option<f64>,
+    pub resident_bytes: Option<u64>,
+    pub virtual_bytes: Option<u64>,
+    pub open_fds: Option<u64>,
+    pub max_fds: Option<u64>,
+    /// Since the Unix epoch.
+    pub start_time_seconds: Option<f64>,
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]

@@ -1,6 +1,10 @@
 //! Snapshot → samples of catalog families, one file a subject.
 
 mod cpu;
+mod device;
+mod energy;
+mod exporter;
+mod host;
 mod lifecycle;
 mod memory;
 mod network;
@@ -8,6 +12,7 @@ mod pressure;
 mod process;
 mod socket;
 mod storage;
+mod thermal;
 mod vm;
 
 use crate::catalog::Collector;
@@ -28,6 +33,11 @@ pub fn emit(collector: Collector, snapshot: &Snapshot, entities: &[Entity], conf
         Collector::Pressure => pressure::emit(snapshot, entities, out),
         Collector::Socket => socket::emit(snapshot, entities, config, out),
         Collector::Vm => vm::emit(snapshot, entities, out),
+        Collector::Host => host::emit(snapshot, entities, out),
+        Collector::Device => device::emit(snapshot, out),
+        Collector::Thermal => thermal::emit(snapshot, out),
+        Collector::Energy => energy::emit(snapshot, entities, out),
+        Collector::Exporter => exporter::emit(snapshot, out),
         _ => {}
     }
 }

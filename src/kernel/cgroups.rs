@@ -172,7 +172,7 @@ fn is_v1_controller(name: &str) -> bool {
 }
 
 /// mountinfo writes blanks, tabs, newlines and backslashes as `\ooo`.
-fn unescape(field: &str) -> String {
+pub fn unescape(field: &str) -> String {
     ["\\040", "\\011", "\\012", "\\134"]
         .iter()
         .zip([" ", "\t", "\n", "\\"])

@@ -3,14 +3,20 @@
 //! A [`Reader`] owns what one collector needs of each live container (open files, previous counters), in a slot that
 //! stays the same for the container's life.
 
+pub mod battery;
 pub mod cgroups;
 pub mod cpu;
+pub mod diskstats;
+pub mod energy;
 #[cfg(target_os = "linux")]
 pub mod ethtool;
 pub mod file;
+pub mod filesystems;
 #[cfg(test)]
 mod fuzz;
+pub mod host;
 pub mod lifecycle;
+pub mod meminfo;
 pub mod memory;
 pub mod netdev;
 #[cfg(target_os = "linux")]
@@ -25,6 +31,7 @@ pub mod peers;
 pub mod pressure;
 #[cfg(target_os = "linux")]
 pub mod process;
+pub mod selfproc;
 pub mod snmp;
 #[cfg(target_os = "linux")]
 pub mod sockdiag;
@@ -32,6 +39,7 @@ pub mod sockdiag;
 pub mod socket;
 pub mod storage;
 pub mod table;
+pub mod thermal;
 pub mod topology;
 pub mod vm;
 
@@ -145,6 +153,11 @@ pub fn reader(collector: Collector) -> Option<Box<dyn Reader>> {
         Collector::Pressure => Box::new(TableReader::new(pressure::Pressure)),
         Collector::Socket => Box::new(socket::Sockets::default()),
         Collector::Vm => Box::new(vm::Vm::default()),
+        Collector::Host => Box::new(host::Host::default()),
+        Collector::Device => Box::new(diskstats::Devices::default()),
+        Collector::Thermal => Box::new(thermal::Thermal::default()),
+        Collector::Energy => Box::new(energy::Energy::default()),
+        Collector::Exporter => Box::new(selfproc::SelfProcess::default()),
         _ => return None,
     })
 }
@@ -152,5 +165,9 @@ pub fn reader(collector: Collector) -> Option<Box<dyn Reader>> {
 /// The reader of a collector, where it has one on this platform.
 #[cfg(not(target_os = "linux"))]
 pub fn reader(collector: Collector) -> Option<Box<dyn Reader>> {
-    (collector == Collector::Vm).then(|| Box::new(vm::Vm::default()) as Box<dyn Reader>)
+    Some(match collector {
+        Collector::Vm => Box::new(vm::Vm::default()),
+        Collector::Exporter => Box::new(selfproc::SelfProcess::default()),
+        _ => return None,
+    })
 }

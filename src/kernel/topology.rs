@@ -56,6 +56,34 @@ impl Topology {
     }
 }
 
+/// Numbers of cores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cores {
+    /// Logical CPUs that are online.
+    pub cpus: u32,
+    /// None where the topology can't be read.
+    pub physical: Option<u32>,
+    /// Physical ones by type; None where the machine has one kind of core.
+    pub by_type: Option<[u32; 2]>,
+}
+
+impl Topology {
+    /// Counts cores: of the CPUs that are threads of one core (`topology/thread_siblings_list`), the first stands for it.
+    pub fn cores(&self, root: &Root) -> Cores {
+        let first_sibling = |cpu: u32| {
+            let path = root.sysfs.join(format!("devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"));
+            Some(cpu_list(&root.read_bytes(&path).ok()?).next()?.ok()?.0)
+        };
+        let mut firsts: Option<Vec<u32>> = self.online.iter().map(|&cpu| first_sibling(cpu)).collect();
+        if let Some(firsts) = &mut firsts {
+            firsts.sort_unstable();
+            firsts.dedup();
+        }
+        let by_type = self.count(firsts.as_ref().unwrap_or(&self.online).iter().copied());
+        Cores { cpus: self.online.len() as u32, physical: firsts.map(|f| f.len() as u32), by_type }
+    }
+}
+
 /// Reads `/sys/devices/system/cpu/online`, and the core types from `cpu_core`/`cpu_atom` (x86 hybrid) or each CPU's
 /// `cpu_capacity` (arm64, and x86 since Linux 6.12).
 pub fn read(root: &Root) -> Result<Topology, ReadError> {
@@ -110,6 +138,27 @@ mod tests {
         let pairs: Vec<_> = values.iter().enumerate().map(|(i, v)| (i as u32, *v)).collect();
         by_capacity(&mut t, &pairs);
         t
+    }
+
+    #[test]
+    fn cores_are_counted_by_their_first_threads() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path(), crate::root::Clock::System);
+        let put = |path: &str, text: &str| {
+            let path = dir.path().join("sys/devices").join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put("system/cpu/online", "0-5\n");
+        put("cpu_core/cpus", "0-3\n");
+        put("cpu_atom/cpus", "4-5\n");
+        let uncounted = Cores { cpus: 6, physical: None, by_type: Some([4, 2]) };
+        assert_eq!(read(&root).unwrap().cores(&root), uncounted);
+        for (cpu, siblings) in [(0, "0-1"), (1, "0-1"), (2, "2-3"), (3, "2-3"), (4, "4"), (5, "5")] {
+            put(&format!("system/cpu/cpu{cpu}/topology/thread_siblings_list"), siblings);
+        }
+        let counted = Cores { cpus: 6, physical: Some(4), by_type: Some([2, 2]) };
+        assert_eq!(read(&root).unwrap().cores(&root), counted);
     }
 
     #[test]

@@ -4,17 +4,22 @@
 mod apple;
 mod apple_live;
 mod cli;
+#[cfg(target_os = "linux")]
+#[cfg(target_os = "linux")]
+mod collected;
 #[allow(dead_code)]
 mod common;
 mod config;
 mod e2e;
 mod expose;
 mod golden;
+#[cfg(target_os = "linux")]
 mod host;
 mod house;
 mod kernel;
 #[allow(dead_code)]
 mod live;
+#[cfg(target_os = "linux")]
 mod network;
 mod otlp;
 mod prometheus;
