@@ -13,7 +13,7 @@ use super::{App, query};
 use crate::catalog::Collector;
 use crate::config::CollectorSet;
 use crate::engine::Collection;
-use crate::expose;
+use crate::expose::{self, Format};
 
 /// A collection that takes longer is not waited for: something below hangs.
 const COLLECT_WITHIN: Duration = Duration::from_secs(30);
@@ -23,11 +23,11 @@ const COLLECT_WITHIN: Duration = Duration::from_secs(30);
 pub(super) struct Scrapes(Arc<AtomicUsize>);
 
 /// One scrape that runs.
-struct Scrape(Arc<AtomicUsize>);
+pub(super) struct Scrape(Arc<AtomicUsize>);
 
 impl Scrapes {
     /// None when as many run as may; 0 means no limit.
-    fn begin(&self, max: usize) -> Option<Scrape> {
+    pub fn begin(&self, max: usize) -> Option<Scrape> {
         let running = self.0.fetch_add(1, Ordering::Relaxed);
         let scrape = Scrape(self.0.clone());
         (max == 0 || running < max).then_some(scrape)
@@ -45,15 +45,23 @@ pub(super) async fn answer(app: &App, query: &str, headers: &HeaderMap) -> Respo
         Ok(wanted) => wanted,
         Err(why) => return text(StatusCode::BAD_REQUEST, why),
     };
+    let (preferred, encoding) = expose::negotiate(headers);
+    let format = match query::get(query, "format").map(|f| format(&f)) {
+        None => preferred,
+        Some(Ok(format)) => format,
+        Some(Err(why)) => return text(StatusCode::BAD_REQUEST, why),
+    };
     let max = app.engine.shared().config().web.max_requests;
     let Some(scrape) = app.scrapes.begin(max) else {
         return busy(&format!("{max} scrapes are being answered, as many as web.max_requests allows"), 1);
     };
+    if wanted == CollectorSet::ALL {
+        app.last_collection.note(app.engine.shared().root.clock.boot());
+    }
     let collection = match collect(app, wanted).await {
         Ok(collection) => collection,
         Err(response) => return response,
     };
-    let (format, encoding) = expose::negotiate(headers);
     let body = match expose::body(collection, format, encoding) {
         Ok(body) => body,
         Err(e) => return text(StatusCode::INTERNAL_SERVER_ERROR, format!("compressing: {e}")),
@@ -93,6 +101,16 @@ fn wanted(query: &str) -> Result<CollectorSet, String> {
         (false, false) => Err("collect[] and exclude[] can't be used together".into()),
         (false, true) => Ok(collect),
         (true, _) => Ok(Collector::ALL.into_iter().filter(|c| !exclude.contains(*c)).collect()),
+    }
+}
+
+/// `format=NAME`: for people, whose browsers can't ask in a header.
+fn format(name: &str) -> Result<Format, String> {
+    match name {
+        "text" => Ok(Format::Text),
+        "openmetrics" => Ok(Format::OpenMetrics),
+        "protobuf" => Ok(Format::Protobuf),
+        _ => Err(format!("there is no format {name:?}; known: text, openmetrics, protobuf")),
     }
 }
 

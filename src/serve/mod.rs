@@ -7,10 +7,16 @@
 //! | which path answers what | [`route`] |
 //! | `--web.config.file`: TLS, users, headers, rate limit | [`web`] |
 //! | `/metrics` | [`metrics`] |
+//! | which containers are shown, with what rates | [`containers`] |
+//! | `/api/v1/…` | [`api`] |
+//! | `/` | [`page`] |
 
+mod api;
 mod connection;
+mod containers;
 mod listen;
 mod metrics;
+mod page;
 mod query;
 mod respond;
 mod route;
@@ -70,6 +76,7 @@ struct App {
     hooks: Hooks,
     web: web::Web,
     scrapes: metrics::Scrapes,
+    last_collection: containers::LastCollection,
     /// Boot clock, nanoseconds.
     started: crate::root::Nanos,
 }
@@ -95,7 +102,14 @@ impl Server {
             tracing::info!(address = %listener.address(), tls = web.tls(), "listening");
         }
         let started = shared.root.clock.boot();
-        let app = Arc::new(App { engine, hooks, web, scrapes: metrics::Scrapes::default(), started });
+        let app = Arc::new(App {
+            engine,
+            hooks,
+            web,
+            scrapes: metrics::Scrapes::default(),
+            last_collection: containers::LastCollection::default(),
+            started,
+        });
         Ok(Self { listeners, app, limits: Limits::default() })
     }
 

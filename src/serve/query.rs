@@ -10,6 +10,26 @@ pub(super) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, 
     })
 }
 
+/// The last value given for a name.
+pub(super) fn get<'q>(query: &'q str, name: &str) -> Option<Cow<'q, str>> {
+    pairs(query).filter(|(n, _)| n == name).map(|(_, v)| v).last()
+}
+
+/// For a value in a query string.
+pub(super) fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for b in text.bytes() {
+        match b {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(b)),
+            b => {
+                out.push('%');
+                out.extend([b >> 4, b & 15].map(|n| char::from(b"0123456789ABCDEF"[usize::from(n)])));
+            }
+        }
+    }
+    out
+}
+
 fn decode(text: &str) -> Cow<'_, str> {
     if !text.contains(['%', '+']) {
         return Cow::Borrowed(text);
@@ -48,5 +68,14 @@ mod tests {
             ("utf", "\u{fffd}"),
         ];
         assert_eq!(all, expected);
+        assert_eq!(get("a=1&a=2", "a").as_deref(), Some("2"));
+        assert_eq!(get("a=1", "b"), None);
+    }
+
+    #[test]
+    fn what_is_encoded_comes_back() {
+        let text = "a b&c=d/é\"<%>\u{1f980}\n";
+        assert_eq!(decode(&encode(text)), text);
+        assert!(encode(text).bytes().all(|b| b.is_ascii_graphic() && !b"\"<>&=".contains(&b)));
     }
 }

@@ -32,6 +32,10 @@ pub(super) fn text(status: StatusCode, line: impl AsRef<str>) -> Response<Body> 
     with_type(status, "text/plain; charset=utf-8", format!("{}\n", line.as_ref()))
 }
 
+pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    with_type(status, "application/json", body)
+}
+
 /// 503 that names when to come back.
 pub(super) fn busy(line: &str, retry_after_seconds: u32) -> Response<Body> {
     let mut response = text(StatusCode::SERVICE_UNAVAILABLE, line);

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use super::listen::Peer;
 use super::respond::{Body, busy, full, text};
 use super::web::Verdict;
-use super::{App, metrics};
+use super::{App, api, metrics, page};
 use crate::catalog;
 
 /// Everything that answers. A new route is added here: its path, its methods, its name in `kina_http_requests_total`, and
@@ -16,6 +16,8 @@ use crate::catalog;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Route {
     Metrics,
+    Page,
+    Containers,
     Healthy,
     Ready,
     Reload,
@@ -28,6 +30,8 @@ impl Route {
             return Some(Self::Metrics);
         }
         Some(match path {
+            "/" => Self::Page,
+            "/api/v1/containers" => Self::Containers,
             "/-/healthy" => Self::Healthy,
             "/-/ready" => Self::Ready,
             "/-/reload" => Self::Reload,
@@ -46,6 +50,8 @@ impl Route {
     fn name(self) -> &'static str {
         match self {
             Self::Metrics => "metrics",
+            Self::Page => "page",
+            Self::Containers => "containers",
             Self::Healthy => "healthy",
             Self::Ready => "ready",
             Self::Reload => "reload",
@@ -56,6 +62,8 @@ impl Route {
         let query = request.uri().query().unwrap_or("");
         match self {
             Self::Metrics => metrics::answer(app, query, request.headers()).await,
+            Self::Page => page::answer(app, query).await,
+            Self::Containers => api::containers(app, query).await,
             Self::Healthy => text(StatusCode::OK, "kina-exporter is healthy"),
             Self::Ready if app.ready() => text(StatusCode::OK, "kina-exporter is ready"),
             Self::Ready => busy("asking the runtimes for their containers", 1),

@@ -425,9 +425,8 @@ async fn scrapes_at_the_same_moment_share_a_collection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_names_stay_text() {
     let hostile = "<script>alert(1)</script>\"'&\n\u{202e}";
-    let mut setup = Setup::default();
-    setup.containers =
-        vec![container(hostile, "</td><img src=x onerror=alert(2)>"), container(&"n".repeat(65_536), "é")];
+    let containers = vec![container(hostile, "</td><img src=x onerror=alert(2)>"), container(&"n".repeat(65_536), "é")];
+    let setup = Setup { containers, ..Setup::default() };
     let site = setup.start().await;
 
     let page = site.get("/?q=%22%3E%3Cscript%3E").await.text();
