@@ -9,10 +9,14 @@ pub mod apple;
 pub mod cgroup_paths;
 #[cfg(target_os = "linux")]
 pub mod cgroups;
+#[cfg(target_os = "linux")]
+pub mod containerd;
 mod directory;
 #[cfg(target_os = "linux")]
 pub mod engine_api;
 pub mod http;
+#[cfg(target_os = "linux")]
+mod process;
 mod select;
 mod sources;
 
@@ -168,12 +172,12 @@ pub struct Key {
 ///
 /// | | Docker | Podman | containerd | bare cgroups |
 /// |---|---|---|---|---|
-/// | `ImagePulled` | image `pull` | image `pull` | `/images/create` | – |
+/// | `ImagePulled` | image `pull` | – (`pull` is `ImagePullStarted`: it looks for the image) | `/images/create` | – |
 /// | `Created` | `create` | `create` | `/containers/create` | the cgroup appears |
 /// | `StartRequested` | network `connect` (at the latest then) | `init` (at the latest then) | – | – |
 /// | `TaskCreated` | of containerd below it, if its socket may be read | – | `/tasks/create` | – |
 /// | `Started` | `start`, inspect `State.StartedAt` | the same | `/tasks/start` | its first process |
-/// | `StartFailed` | network `disconnect` without `start`, inspect `State.Error` and `State.ExitCode` | `cleanup` or `remove` after `init` without `start` | `/tasks/create` and `/tasks/exit` or `/tasks/delete` without `/tasks/start` | – |
+/// | `StartFailed` | network `disconnect` without `start`, inspect `State.Error` and `State.ExitCode` | `cleanup` without a `start` before it | `/tasks/create` and `/tasks/exit` or `/tasks/delete` without `/tasks/start` | – |
 #[derive(Debug, Clone)]
 pub struct Event {
     pub key: Key,

@@ -81,8 +81,8 @@ fn apple(shared: &Arc<Shared>, tasks: &mut JoinSet<()>) {
 
 #[cfg(target_os = "linux")]
 fn linux(shared: &Arc<Shared>, tasks: &mut JoinSet<()>) {
-    use super::cgroups;
     use super::engine_api::{self, Flavor};
+    use super::{cgroups, containerd};
     if let Some(machine) = cgroups::whole_machine(&shared.ctx.root) {
         shared.ctx.directory.insert(machine);
     }
@@ -97,6 +97,14 @@ fn linux(shared: &Arc<Shared>, tasks: &mut JoinSet<()>) {
         let places = move |root: &Root| flavor.places(root);
         let session = move |link: Arc<Link>| async move { engine_api::session(&link, flavor).await };
         tasks.spawn(supervise(shared.clone(), kind, source.clone(), first, places, session));
+    }
+    let kind = RuntimeKind::Containerd;
+    if runtimes.containerd.enabled {
+        let first = shared.ctx.directory.pending();
+        let session = |link: Arc<Link>| async move { containerd::session(&link).await };
+        tasks.spawn(supervise(shared.clone(), kind, runtimes.containerd.clone(), first, containerd::places, session));
+    } else {
+        shared.ctx.capabilities.no(kind.name(), DISABLED);
     }
     if runtimes.cgroup.enabled {
         tasks.spawn(cgroups::run(shared.clone()));

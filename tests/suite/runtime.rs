@@ -1,4 +1,6 @@
 //! Who the containers are: real Docker, daemons that misbehave, cgroup trees alone.
 
+mod containerd;
 mod docker;
+mod podman;
 mod seen;

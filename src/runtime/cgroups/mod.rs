@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::cgroup_paths::{self, Hierarchies, below};
 use super::sources::Shared;
-use super::{Container, Event, EventKind, Identity, Key, RuntimeKind};
+use super::{Container, Event, EventKind, Identity, Key, RuntimeKind, process};
 use crate::catalog;
 use crate::config::Pattern;
 use crate::probe::Answer;
@@ -245,7 +245,7 @@ impl Tree {
             return;
         }
         let pid = self.hierarchies.first_process(root, path).unwrap_or(0);
-        candidate.stage = Stage::Left { pid, started: start_time(root, pid) };
+        candidate.stage = Stage::Left { pid, started: process::start_time(root, pid) };
     }
 
     fn look_for_end(&self, path: &str, candidate: &mut Candidate) {
@@ -331,7 +331,7 @@ impl Tree {
             pid,
             started,
             user_labels: about.labels(),
-            command: command(root, pid),
+            command: process::command(root, pid),
             ..Container::default()
         }
     }
@@ -358,24 +358,4 @@ impl Tree {
             replayed: false,
         });
     }
-}
-
-/// When a process started, wall clock: `/proc/PID/stat` field 22 (clock ticks since boot, proc(5)).
-fn start_time(root: &Root, pid: u32) -> Option<Nanos> {
-    if pid == 0 {
-        return None;
-    }
-    let stat = root.read_to_string(&root.procfs.join(pid.to_string()).join("stat")).ok()?;
-    // The command's name, in parentheses, may hold anything.
-    let after_name = &stat[stat.rfind(')')? + 1..];
-    let ticks: i64 = after_name.split_ascii_whitespace().nth(19)?.parse().ok()?;
-    // SAFETY: sysconf takes no pointers.
-    let hertz = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1);
-    let since_boot = ticks.checked_mul(SECOND / hertz)?;
-    Some(root.clock.wall() - root.clock.boot() + since_boot)
-}
-
-fn command(root: &Root, pid: u32) -> Vec<String> {
-    let bytes = root.read_bytes(&root.procfs.join(pid.to_string()).join("cmdline")).unwrap_or_default();
-    bytes.split(|b| *b == 0).filter(|a| !a.is_empty()).map(|a| String::from_utf8_lossy(a).into_owned()).collect()
 }

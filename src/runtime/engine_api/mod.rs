@@ -23,7 +23,7 @@ use super::{Event, EventKind, History, Key, Pending, RuntimeKind};
 use crate::catalog;
 use crate::root::{Nanos, SECOND};
 use identify::{Api, Inspection};
-use tracked::{Step, Tracked};
+use tracked::{Cleanup, Step, Tracked};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flavor {
@@ -226,11 +226,16 @@ impl Session {
         }
         self.introduce(message);
         match action.split(':').next().unwrap_or(action) {
-            "create" => self.publish(id, EventKind::Created, at),
+            "create" => {
+                self.tracked.entry(id.to_owned()).or_default().cleanup = Cleanup::OfAFailedStart;
+                self.publish(id, EventKind::Created, at);
+            }
             // Podman: the OCI runtime has created the process, which waits to be started.
             "init" => self.begun(id, at),
             "start" => {
-                self.tracked.entry(id.to_owned()).or_default().starting = false;
+                let tracked = self.tracked.entry(id.to_owned()).or_default();
+                tracked.starting = false;
+                tracked.cleanup = Cleanup::OfARun;
                 self.step(id, Step::Start(at));
             }
             "die" | "died" => self.died(id, message, at),
@@ -243,8 +248,7 @@ impl Session {
                 }
             }
             "rename" => self.inspect(id.to_owned(), Purpose::Refresh),
-            // Podman: the network and the mounts of a container that ended, or failed to start, are taken down.
-            "cleanup" if self.is_starting(id) => self.failed_to_start(id, at),
+            "cleanup" => self.cleaned_up(id, at),
             "destroy" | "remove" => self.destroyed(id, at),
             _ => {}
         }
@@ -257,13 +261,15 @@ impl Session {
         let attributes = message.actor.as_ref().and_then(|a| a.attributes.as_ref());
         let labels: BTreeMap<String, String> =
             attributes.into_iter().flatten().filter_map(|(k, v)| Some((k.clone(), v.clone()?))).collect();
-        let shown = self.link.shared.shows(name, image, &labels);
+        let hidden = !self.link.shared.shows(name, image, &labels);
         let tracked = self.tracked.entry(message.id().to_owned()).or_default();
         tracked.name = name.to_owned();
         if tracked.image.is_empty() || !identify::is_image_id(image) {
             tracked.image = image.to_owned();
         }
-        tracked.hidden = !shown;
+        if !tracked.inspected {
+            tracked.hidden = hidden;
+        }
     }
 
     fn network_event(&mut self, message: &wire::Message, at: Nanos) {
@@ -289,6 +295,20 @@ impl Session {
         }
     }
 
+    /// Podman takes down network and mounts of a container that ended, and of one that did not come up; it keeps no
+    /// word of the reason.
+    fn cleaned_up(&mut self, id: &str, at: Nanos) {
+        let tracked = self.tracked.entry(id.to_owned()).or_default();
+        tracked.starting = false;
+        let of = tracked.cleanup;
+        if of == Cleanup::OfARun {
+            tracked.cleanup = Cleanup::OfAFailedStart;
+        }
+        if of == Cleanup::OfAFailedStart {
+            self.publish(id, EventKind::StartFailed { message: String::new() }, at);
+        }
+    }
+
     fn failed_to_start(&mut self, id: &str, at: Nanos) {
         self.tracked.entry(id.to_owned()).or_default().starting = false;
         self.step(id, Step::StartFailed(at));
@@ -297,6 +317,7 @@ impl Session {
     fn died(&mut self, id: &str, message: &wire::Message, at: Nanos) {
         let tracked = self.tracked.entry(id.to_owned()).or_default();
         tracked.ended = tracked.ended.max(Some(at));
+        tracked.cleanup = Cleanup::OfARun;
         let code = message.attribute("exitCode").or(message.attribute("containerExitCode"));
         let code = code.and_then(|c| c.parse().ok());
         self.end(id, at);
@@ -346,7 +367,9 @@ impl Session {
     fn image_pulled(&mut self, message: &wire::Message, at: Nanos) {
         let reference = message.attribute("name").unwrap_or(message.id()).to_owned();
         let image = if message.id().is_empty() { reference.clone() } else { message.id().to_owned() };
-        let event = self.event(Key { runtime: self.link.runtime, id: image }, at, EventKind::ImagePulled);
+        // Podman says that it looks for an image, not that it got it: the id is empty then.
+        let kind = if message.id().is_empty() { EventKind::ImagePullStarted } else { EventKind::ImagePulled };
+        let event = self.event(Key { runtime: self.link.runtime, id: image }, at, kind);
         self.link.ctx().directory.publish(Event { image: reference, ..event });
     }
 
@@ -409,6 +432,7 @@ impl Session {
             let c = &inspection.container;
             tracked.name.clone_from(&c.identity.name);
             tracked.image.clone_from(&c.identity.image);
+            tracked.inspected = true;
             tracked.hidden = !self.link.shared.shows(&c.identity.name, &c.identity.image, &c.user_labels);
         }
         match purpose {

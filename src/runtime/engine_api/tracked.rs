@@ -11,6 +11,9 @@ pub struct Tracked {
     pub image: String,
     /// The configuration leaves it out.
     pub hidden: bool,
+    /// All its labels are known; events need not have them.
+    pub inspected: bool,
+    pub cleanup: Cleanup,
     /// A start was begun and has not come to its end.
     pub starting: bool,
     /// Newest end that an event told.
@@ -23,6 +26,16 @@ pub struct Tracked {
     /// An inspect is under way that the following events wait for.
     pub busy: bool,
     pub steps: VecDeque<(Step, Option<Pending>)>,
+}
+
+/// What Podman's next `cleanup` event means.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Cleanup {
+    /// Nothing has been seen of it before.
+    #[default]
+    Unknown,
+    OfARun,
+    OfAFailedStart,
 }
 
 impl Tracked {

@@ -1,0 +1,126 @@
+//! A containerd container's identity: its labels, its OCI specification, its image, its cgroup.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::api::Api;
+use super::wire;
+use crate::root::{Nanos, Root};
+use crate::runtime::cgroup_paths::{self, Hierarchies};
+use crate::runtime::{Container, Identity, ImageFacts, RuntimeKind, process};
+
+/// What is used of the OCI runtime specification.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Spec {
+    process: Option<SpecProcess>,
+    annotations: Option<HashMap<String, String>>,
+    linux: Option<Linux>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SpecProcess {
+    args: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Linux {
+    namespaces: Option<Vec<SpecNamespace>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct SpecNamespace {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+/// None when the process is gone.
+pub fn container(
+    root: &Root,
+    hierarchies: &Hierarchies,
+    told: &wire::Container,
+    pid: u32,
+    started: Option<Nanos>,
+) -> Option<Container> {
+    let spec: Spec = told.spec.as_ref().and_then(|any| serde_json::from_slice(&any.value).ok()).unwrap_or_default();
+    let cgroup = cgroup_paths::of_pid(root, hierarchies, pid, &told.id)?;
+    let user_labels: BTreeMap<String, String> = told.labels.clone().into_iter().collect();
+    let label = |name: &str| user_labels.get(name).cloned().unwrap_or_default();
+    let annotation = |name: &str| spec.annotations.as_ref()?.get(name).cloned();
+    // As cAdvisor and kubelet have it: the name is the id, and a sandbox (pause) has an image but no container name.
+    let nerdctl = label("nerdctl/name");
+    let identity = Identity {
+        id: cgroup_paths::id(&cgroup).unwrap_or("/").to_owned(),
+        name: if nerdctl.is_empty() { told.id.clone() } else { nerdctl },
+        image: annotation("io.kubernetes.cri.image-name").unwrap_or_else(|| told.image.clone()),
+        namespace: label("io.kubernetes.pod.namespace"),
+        pod: label("io.kubernetes.pod.name"),
+        container: label("io.kubernetes.container.name"),
+    };
+    let own_network = spec.linux.as_ref().and_then(|l| l.namespaces.as_ref());
+    let host_network = own_network.is_some_and(|list| !list.iter().any(|n| n.kind == "network"));
+    let sandbox = annotation("io.kubernetes.cri.sandbox-id").filter(|id| *id != told.id && !host_network);
+    Some(Container {
+        runtime: RuntimeKind::Containerd,
+        native_id: told.id.clone(),
+        labels: Arc::new(identity.labels(RuntimeKind::Containerd)),
+        identity,
+        cgroup,
+        pid,
+        created: told.created_at.as_ref().and_then(wire::Timestamp::nanos),
+        started: started.or_else(|| process::start_time(root, pid)),
+        user_labels,
+        host_network,
+        shares_network_of: sandbox,
+        command: spec.process.and_then(|p| p.args).unwrap_or_default(),
+        ..Container::default()
+    })
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    config: Option<Blob>,
+    layers: Option<Vec<Blob>>,
+    /// An index has these in place of layers.
+    manifests: Option<Vec<Blob>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Blob {
+    #[serde(default)]
+    digest: String,
+    #[serde(default)]
+    size: u64,
+}
+
+/// Number of layers and their size as stored (compressed); an image for several platforms is judged by the first that
+/// is here. None where it can't be told: the container is shown all the same.
+pub async fn image(api: &Api, namespace: &str, name: &str) -> Option<ImageFacts> {
+    let target = api.image(namespace, name).await.ok()??.target?;
+    let mut manifest = manifest(api, namespace, &target.digest).await?;
+    if let Some(platforms) = manifest.manifests.take() {
+        for platform in platforms.into_iter().take(16) {
+            if let Some(found) = self::manifest(api, namespace, &platform.digest).await {
+                manifest = found;
+                break;
+            }
+        }
+    }
+    let layers = manifest.layers?;
+    let config = manifest.config.map_or(0, |c| c.size);
+    Some(ImageFacts {
+        id: target.digest,
+        size_bytes: Some(layers.iter().map(|l| l.size).fold(config, u64::saturating_add)),
+        layers: u32::try_from(layers.len()).ok(),
+    })
+}
+
+async fn manifest(api: &Api, namespace: &str, digest: &str) -> Option<Manifest> {
+    serde_json::from_slice(&api.content(namespace, digest).await.ok()?).ok()
+}
