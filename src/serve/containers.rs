@@ -57,6 +57,16 @@ pub(super) fn machine(snapshot: &Snapshot) -> Option<&ContainerFacts> {
     snapshot.containers.iter().find(|c| is_machine(c) && !c.gone)
 }
 
+/// How many CPUs the machine has.
+pub(super) fn cpus(snapshot: &Snapshot) -> Option<f64> {
+    snapshot.host.cpus_online.map(f64::from).or(machine(snapshot)?.cpu.allocated_cores)
+}
+
+/// One of the machine's containers that can be shown.
+pub(super) fn is_shown(facts: &ContainerFacts) -> bool {
+    !facts.gone && !is_machine(facts)
+}
+
 fn is_machine(facts: &ContainerFacts) -> bool {
     facts.container.identity.id == "/"
 }
@@ -74,7 +84,7 @@ pub(super) fn found<'s>(snapshot: &'s Snapshot, search: &str) -> Vec<&'s Contain
                 .any(|t| holds(t))
             || c.runtime.name() == search
     };
-    snapshot.containers.iter().filter(|c| !c.gone && !is_machine(c)).filter(matches).collect()
+    snapshot.containers.iter().filter(|c| is_shown(c)).filter(matches).collect()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -2,12 +2,12 @@
 
 use std::fmt::{Result, Write};
 
-use super::html::{Bar, Esc, UNKNOWN, bytes, duration, number, percent, short};
+use super::html::{Bar, Esc, UNKNOWN, bytes, duration, number, percent, short, trimmed};
 use super::{Page, ROWS, View};
 use crate::probe::Answer;
 use crate::root::Nanos;
 use crate::runtime::RuntimeKind;
-use crate::serve::containers::{Sort, display_name};
+use crate::serve::containers::{Sort, cpus, display_name, sum};
 use crate::snapshot::{ContainerFacts, MemoryFacts};
 
 pub(super) fn table(page: &Page<'_>, found: &[&ContainerFacts], out: &mut String) -> Result {
@@ -28,13 +28,9 @@ pub(super) fn table(page: &Page<'_>, found: &[&ContainerFacts], out: &mut String
         heading(view, sort, out)?;
     }
     out.write_str("</tr></thead><tbody role=rowgroup>")?;
-    let host = Host {
-        wall: page.collection.snapshot.wall,
-        memory: page.collection.snapshot.host.memory_bytes,
-        cpus: page.collection.snapshot.host.cpus_online,
-    };
+    let scale = Scale::of(page, &found[..shown]);
     for facts in &found[..shown] {
-        row(facts, &host, out)?;
+        row(facts, &scale, out)?;
     }
     out.write_str("</tbody></table>")?;
     if shown < found.len() {
@@ -89,22 +85,42 @@ fn heading(view: &View, sort: Sort, out: &mut String) -> Result {
     write!(out, "<th role=columnheader scope=col{direction}><a href=\"{href}\">{}{arrow}</a></th>", title(sort))
 }
 
-struct Host {
+/// What figures are shown against.
+struct Scale {
     wall: Nanos,
-    memory: Option<u64>,
-    cpus: Option<u32>,
+    cpus: Option<f64>,
+    /// The largest of the rows: what has no limit is compared with the others.
+    memory: f64,
+    network: f64,
+    disk: f64,
 }
 
-fn row(facts: &ContainerFacts, host: &Host, out: &mut String) -> Result {
+impl Scale {
+    fn of(page: &Page<'_>, rows: &[&ContainerFacts]) -> Self {
+        let snapshot = &page.collection.snapshot;
+        let largest = |figure: fn(&ContainerFacts) -> Option<f64>| {
+            rows.iter().filter_map(|f| figure(f)).fold(f64::MIN_POSITIVE, f64::max)
+        };
+        Self {
+            wall: snapshot.wall,
+            cpus: cpus(snapshot),
+            memory: largest(|f| f.memory.usage.map(|b| b as f64)),
+            network: largest(|f| sum(f.network.rx_rate, f.network.tx_rate)),
+            disk: largest(|f| f.storage.bytes_rate),
+        }
+    }
+}
+
+fn row(facts: &ContainerFacts, scale: &Scale, out: &mut String) -> Result {
     out.write_str("<tr role=row>")?;
     name(facts, out)?;
-    cpu(facts, host, out)?;
-    memory(&facts.memory, host, out)?;
+    cpu(facts, scale, out)?;
+    memory(&facts.memory, scale, out)?;
     efficiency(facts, out)?;
-    network(facts, out)?;
-    disk(facts, out)?;
-    let up = facts.container.started.map(|t| duration(host.wall - t));
-    cell(Sort::Started, &up.unwrap_or_else(|| UNKNOWN.into()), "", out)?;
+    network(facts, scale, out)?;
+    disk(facts, scale, out)?;
+    let up = facts.container.started.map(|t| duration(scale.wall - t));
+    cell(Sort::Started, &up.unwrap_or_else(|| UNKNOWN.into()), "", None, out)?;
     out.write_str("</tr>")
 }
 
@@ -130,21 +146,24 @@ fn short_id(id: &str) -> String {
     id.chars().take(12).collect()
 }
 
-fn cell(sort: Sort, main: &str, sub: &str, out: &mut String) -> Result {
+fn cell(sort: Sort, main: &str, sub: &str, bar: Option<Bar<'_>>, out: &mut String) -> Result {
     write!(out, "<td role=cell class=num data-label={}>{main}", title(sort))?;
     if !sub.is_empty() {
         write!(out, "<span class=sub>{sub}</span>")?;
     }
+    if let Some(bar) = bar {
+        write!(out, "{bar}")?;
+    }
     out.write_str("</td>")
 }
 
-fn cpu(facts: &ContainerFacts, host: &Host, out: &mut String) -> Result {
+fn cpu(facts: &ContainerFacts, scale: &Scale, out: &mut String) -> Result {
     out.write_str("<td role=cell class=cpu data-label=CPU>")?;
     let cpu = &facts.cpu;
     let Some(cores) = cpu.usage_rate_cores else {
         return write!(out, "{}</td>", measuring(cpu.usage_ns.is_some()));
     };
-    let of = cpu.allocated_cores.or(host.cpus.map(f64::from)).filter(|c| *c > 0.0);
+    let of = cpu.allocated_cores.or(scale.cpus).filter(|c| *c > 0.0);
     let given = of.map(|c| format!("of {}", trimmed(c))).unwrap_or_default();
     write!(out, "<div class=line><span>{} cores</span><span class=sub>{given}</span></div>", number(cores))?;
     if let Some(of) = of {
@@ -152,14 +171,9 @@ fn cpu(facts: &ContainerFacts, host: &Host, out: &mut String) -> Result {
         let label =
             format!("{} of {} cores used, {} by the container's own code", number(cores), trimmed(of), number(user));
         let parts = [("f-cpu", user / of), ("f-user", (cores - user) / of)];
-        write!(out, "{}", Bar { label: &label, parts: &parts })?;
+        write!(out, "{}", Bar { track: true, label: &label, parts: &parts })?;
     }
     out.write_str("</td>")
-}
-
-/// `2`, not `2.00`.
-fn trimmed(n: f64) -> String {
-    if n.fract() == 0.0 { format!("{n:.0}") } else { number(n) }
 }
 
 /// A rate needs two collections.
@@ -167,16 +181,12 @@ fn measuring(source: bool) -> &'static str {
     if source { "<span class=dim>measuring</span>" } else { UNKNOWN }
 }
 
-fn memory(m: &MemoryFacts, host: &Host, out: &mut String) -> Result {
+fn memory(m: &MemoryFacts, scale: &Scale, out: &mut String) -> Result {
     out.write_str("<td role=cell class=mem data-label=Memory>")?;
     let Some(usage) = m.usage else { return write!(out, "{UNKNOWN}</td>") };
-    let given = match (m.allocated, host.memory) {
-        (Some(allocated), _) => format!("of {}", bytes(allocated as f64)),
-        (None, _) => "no limit".into(),
-    };
+    let given = m.allocated.map_or_else(|| "no limit".into(), |a| format!("of {}", bytes(a as f64)));
     write!(out, "<div class=line><span>{}</span><span class=sub>{given}</span></div>", bytes(usage as f64))?;
-    // Without a limit the parts are shown of what is used: of the machine's memory they would be too thin to see.
-    let whole = m.allocated.unwrap_or(usage).max(1) as f64;
+    let whole = m.allocated.map_or(scale.memory, |a| a.max(1) as f64);
     let kinds = [
         ("f-process", "processes", m.process()),
         ("f-libs", "shared libraries", m.shared_libraries()),
@@ -186,7 +196,7 @@ fn memory(m: &MemoryFacts, host: &Host, out: &mut String) -> Result {
     let known = kinds.iter().filter_map(|(_, what, n)| Some(format!("{what} {}", bytes((*n)? as f64))));
     let label = known.collect::<Vec<_>>().join(", ");
     let parts = kinds.map(|(class, _, n)| (class, n.unwrap_or(0) as f64 / whole));
-    write!(out, "{}</td>", Bar { label: &label, parts: &parts })
+    write!(out, "{}</td>", Bar { track: m.allocated.is_some(), label: &label, parts: &parts })
 }
 
 fn efficiency(facts: &ContainerFacts, out: &mut String) -> Result {
@@ -198,27 +208,40 @@ fn efficiency(facts: &ContainerFacts, out: &mut String) -> Result {
         (Some(memory), Some(cpu)) => (memory, cpu),
         (one, other) => (one.or(other).unwrap_or_else(|| UNKNOWN.into()), String::new()),
     };
-    cell(Sort::Efficiency, &main, &sub, out)
+    let parts = [("f-libs", memory.or(cpu).unwrap_or(0.0))];
+    let bar = memory.or(cpu).map(|_| Bar { track: true, label: &main, parts: &parts });
+    cell(Sort::Efficiency, &main, &sub, bar, out)
 }
 
-fn network(facts: &ContainerFacts, out: &mut String) -> Result {
+/// `↓ 1.5 KiB/s`; nothing stands back.
+fn rate(sign: &str, rate: f64) -> String {
+    let text = format!("{sign}{}/s", bytes(rate));
+    if rate == 0.0 { format!("<span class=dim>{text}</span>") } else { text }
+}
+
+fn network(facts: &ContainerFacts, scale: &Scale, out: &mut String) -> Result {
     let n = &facts.network;
-    let rate = |arrow: &str, r: Option<f64>| r.map(|r| format!("{arrow} {}/s", bytes(r)));
-    let (main, sub) = match (rate("↓", n.rx_rate), rate("↑", n.tx_rate)) {
-        (None, None) if facts.container.host_network => ("host's".to_owned(), String::new()),
+    let (main, sub) = match (n.rx_rate, n.tx_rate) {
+        (None, None) if facts.container.host_network => ("the machine's".to_owned(), String::new()),
         (None, None) => (measuring(!n.interfaces.is_empty()).to_owned(), String::new()),
-        (rx, tx) => (rx.unwrap_or_default(), tx.unwrap_or_default()),
+        (rx, tx) => (rx.map(|r| rate("↓ ", r)).unwrap_or_default(), tx.map(|r| rate("↑ ", r)).unwrap_or_default()),
     };
-    cell(Sort::Network, &main, &sub, out)
+    let share = |rate: Option<f64>| rate.unwrap_or(0.0) / scale.network;
+    let parts = [("f-net", share(n.rx_rate)), ("f-sent", share(n.tx_rate))];
+    let bar = sum(n.rx_rate, n.tx_rate).filter(|r| *r > 0.0);
+    let bar = bar.map(|_| Bar { track: false, label: "received and sent, of the most among these", parts: &parts });
+    cell(Sort::Network, &main, &sub, bar, out)
 }
 
-fn disk(facts: &ContainerFacts, out: &mut String) -> Result {
+fn disk(facts: &ContainerFacts, scale: &Scale, out: &mut String) -> Result {
     let s = &facts.storage;
-    let Some(rate) = s.bytes_rate else {
-        return cell(Sort::Disk, measuring(!s.devices.is_empty()), "", out);
+    let Some(bytes) = s.bytes_rate else {
+        return cell(Sort::Disk, measuring(!s.devices.is_empty()), "", None, out);
     };
-    let operations = s.iops_rate.map(|n| format!("{} op/s", number(n))).unwrap_or_default();
-    cell(Sort::Disk, &format!("{}/s", bytes(rate)), &operations, out)
+    let operations = s.iops_rate.filter(|n| *n > 0.0).map(|n| format!("{} op/s", number(n))).unwrap_or_default();
+    let parts = [("f-disk", bytes / scale.disk)];
+    let bar = (bytes > 0.0).then_some(Bar { track: false, label: "of the most among these", parts: &parts });
+    cell(Sort::Disk, &rate("", bytes), &operations, bar, out)
 }
 
 fn key(out: &mut String) -> Result {
@@ -250,18 +273,21 @@ fn empty(page: &Page<'_>, out: &mut String) -> Result {
             Esc(&short(&view.search, 100))
         );
     }
+    let capabilities = &page.app.engine.shared().capabilities;
+    let answers = RuntimeKind::ALL.map(|r| Some((r.name(), capabilities.get(r.name())?)));
     out.write_str(
         "<div class=empty><p>No container runs on this machine, or none can be seen. This was looked for:</p><ul>",
     )?;
-    let capabilities = &page.app.engine.shared().capabilities;
-    for runtime in RuntimeKind::ALL {
-        let what = match capabilities.get(runtime.name()) {
-            Some(Answer::Yes) => "reached; it runs no container".to_owned(),
-            Some(Answer::No(reason)) => reason,
-            None => "not looked for".to_owned(),
+    if answers.iter().all(Option::is_none) {
+        out.write_str("<li>nothing yet: every runtime is switched off, or is just being asked")?;
+    }
+    for (runtime, answer) in answers.into_iter().flatten() {
+        let what = match answer {
+            Answer::Yes => "reached; it runs no container".to_owned(),
+            Answer::No(reason) => reason,
         };
-        write!(out, "<li><b>{}</b>: {}", runtime.name(), Esc(&what))?;
+        write!(out, "<li><b>{runtime}</b>: {}", Esc(&what))?;
     }
     let command = "docker run --rm -d --name hello busybox sleep 600";
-    write!(out, "</ul><p></p><p>Start one, say <code>{command}</code>, and it is here with the next view.</p></div>")
+    write!(out, "</ul><p>Start one, say <code>{command}</code>, and it is here with the next view.</p></div>")
 }

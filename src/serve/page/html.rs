@@ -56,6 +56,11 @@ pub fn number(n: f64) -> String {
     }
 }
 
+/// `2`, not `2.00`.
+pub fn trimmed(n: f64) -> String {
+    if n.fract() == 0.0 { format!("{n:.0}") } else { number(n) }
+}
+
 /// `42 %` of a ratio.
 pub fn percent(ratio: f64) -> String {
     let percent = ratio * 100.0;
@@ -80,6 +85,8 @@ pub const UNKNOWN: &str = "<span class=dim aria-label=\"not known\">–</span>";
 
 /// A bar of parts, each a class and a share of the whole. `label` is read aloud in its place.
 pub struct Bar<'a> {
+    /// Whether the rest of the whole is shown: not where the whole is only the largest of several.
+    pub track: bool,
     pub label: &'a str,
     pub parts: &'a [(&'static str, f64)],
 }
@@ -87,9 +94,10 @@ pub struct Bar<'a> {
 impl Display for Bar<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let label = Esc(self.label);
+        let track = if self.track { " track" } else { "" };
         write!(
             f,
-            "<svg class=bar viewBox=\"0 0 100 1\" preserveAspectRatio=none role=img aria-label=\"{label}\"><title>{label}</title>"
+            "<svg class=\"bar{track}\" viewBox=\"0 0 100 1\" preserveAspectRatio=none role=img aria-label=\"{label}\"><title>{label}</title>"
         )?;
         let mut at = 0.0;
         for (class, share) in self.parts {
@@ -139,8 +147,11 @@ mod tests {
 
     #[test]
     fn a_bar_never_runs_over() {
-        let bar =
-            Bar { label: "a \"b\"", parts: &[("f-cpu", 0.7), ("f-net", f64::NAN), ("f-user", 0.9), ("f-disk", 1.0)] };
+        let bar = Bar {
+            track: true,
+            label: "a \"b\"",
+            parts: &[("f-cpu", 0.7), ("f-net", f64::NAN), ("f-user", 0.9), ("f-disk", 1.0)],
+        };
         let text = bar.to_string();
         assert!(text.contains("x=0.00 width=70.00") && text.contains("x=70.00 width=30.00"), "{text}");
         assert!(!text.contains("NaN") && !text.contains("f-disk") && text.contains("a &quot;b&quot;"), "{text}");

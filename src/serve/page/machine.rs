@@ -3,15 +3,15 @@
 use std::fmt::{Result, Write};
 
 use super::Page;
-use super::html::{Bar, Esc, UNKNOWN, bytes, number, percent};
+use super::html::{Bar, Esc, UNKNOWN, bytes, number, percent, trimmed};
 use crate::catalog::{self, FamilyId};
 use crate::probe::Answer;
-use crate::serve::containers::{machine, sum};
+use crate::serve::containers::{cpus, is_shown, machine, sum};
 use crate::snapshot::{ContainerFacts, ThermalState};
 
 /// The sum over all containers of what is known.
 fn total(page: &Page<'_>, figure: impl Fn(&ContainerFacts) -> Option<f64>) -> Option<f64> {
-    let all = page.collection.snapshot.containers.iter().filter(|c| !c.gone && c.container.identity.id != "/");
+    let all = page.collection.snapshot.containers.iter().filter(|c| is_shown(c));
     all.map(figure).fold(None, sum)
 }
 
@@ -31,7 +31,7 @@ impl Tile<'_> {
         write!(out, "<div class=tile><h3>{}</h3><b>{figure}<small> {unit}</small></b><p>{}</p>", self.title, self.sub)?;
         if let Some((class, share)) = self.bar {
             let label = format!("{}: {} of the machine", self.title, percent(share));
-            write!(out, "{}", Bar { label: &label, parts: &[(class, share)] })?;
+            write!(out, "{}", Bar { track: true, label: &label, parts: &[(class, share)] })?;
         }
         out.write_str("</div>")
     }
@@ -40,12 +40,12 @@ impl Tile<'_> {
 pub(super) fn tiles(page: &Page<'_>, out: &mut String) -> Result {
     let snapshot = &page.collection.snapshot;
     let host = &snapshot.host;
-    let count = snapshot.containers.iter().filter(|c| !c.gone && c.container.identity.id != "/").count();
+    let count = snapshot.containers.iter().filter(|c| is_shown(c)).count();
     let whole = machine(snapshot);
 
     let cores =
         total(page, |c| c.cpu.usage_rate_cores).or(whole.and_then(|m| m.cpu.usage_rate_cores).filter(|_| count == 0));
-    let cpus = host.cpus_online.map(f64::from);
+    let cpus = cpus(snapshot);
     let memory = total(page, |c| Some(c.memory.usage? as f64));
     let available = host.memory_bytes.map(|b| b as f64);
     let rx = total(page, |c| c.network.rx_rate);
@@ -86,7 +86,7 @@ pub(super) fn tiles(page: &Page<'_>, out: &mut String) -> Result {
             title: "Disk",
             figure: disk.map(rate),
             unit: "",
-            sub: operations.map(|n| format!("{} operations/s", number(n))).unwrap_or_default(),
+            sub: operations.map(|n| format!("{} operations/s", trimmed(n))).unwrap_or_default(),
             bar: None,
         },
     ];
@@ -97,7 +97,7 @@ pub(super) fn tiles(page: &Page<'_>, out: &mut String) -> Result {
 /// `docker 3, podman 1`.
 fn runtimes(page: &Page<'_>) -> String {
     let mut counts = std::collections::BTreeMap::new();
-    for c in page.collection.snapshot.containers.iter().filter(|c| !c.gone && c.container.identity.id != "/") {
+    for c in page.collection.snapshot.containers.iter().filter(|c| is_shown(c)) {
         *counts.entry(c.container.runtime.name()).or_insert(0usize) += 1;
     }
     counts.iter().map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
