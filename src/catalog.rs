@@ -561,61 +561,61 @@ families! {
     NET_RX_BYTES = Counter Container Network "container_network_receive_bytes_total" ["interface"] Bytes
         "Bytes received."
         source "/proc/PID/net/dev of the container's network namespace"
-        absent "the container shares the host's network" otel "container.network.io" ["network.io.direction" = "receive"] ;
+        absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" otel "container.network.io" ["network.io.direction" = "receive"] ;
     NET_RX_PACKETS = Counter Container Network "container_network_receive_packets_total" ["interface"] Count
         "Packets received."
-        source "/proc/PID/net/dev" absent "the container shares the host's network" ;
+        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" ;
     NET_RX_DROPPED = Counter Container Network "container_network_receive_packets_dropped_total" ["interface"] Count
         "Packets dropped while receiving."
-        source "/proc/PID/net/dev" absent "the container shares the host's network" ;
+        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" ;
     NET_RX_ERRORS = Counter Container Network "container_network_receive_errors_total" ["interface"] Count
         "Errors while receiving."
-        source "/proc/PID/net/dev" absent "the container shares the host's network" ;
+        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" ;
     NET_TX_BYTES = Counter Container Network "container_network_transmit_bytes_total" ["interface"] Bytes
         "Bytes sent."
         source "/proc/PID/net/dev"
-        absent "the container shares the host's network" otel "container.network.io" ["network.io.direction" = "transmit"] ;
+        absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" otel "container.network.io" ["network.io.direction" = "transmit"] ;
     NET_TX_PACKETS = Counter Container Network "container_network_transmit_packets_total" ["interface"] Count
         "Packets sent."
-        source "/proc/PID/net/dev" absent "the container shares the host's network" ;
+        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" ;
     NET_TX_DROPPED = Counter Container Network "container_network_transmit_packets_dropped_total" ["interface"] Count
         "Packets dropped while sending."
-        source "/proc/PID/net/dev" absent "the container shares the host's network" ;
+        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" ;
     NET_TX_ERRORS = Counter Container Network "container_network_transmit_errors_total" ["interface"] Count
         "Errors while sending."
-        source "/proc/PID/net/dev" absent "the container shares the host's network" ;
+        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" ;
     NET_LINK_SPEED = Gauge Container Network "kina_container_network_link_speed_bytes_per_second" ["interface"] BytesPerSecond
         "Speed of the container's link."
-        source "speed of the interface (ethtool link settings in the namespace), or configured (network.link-speed)"
-        absent "the interface has no speed (bridge, tunnel) and none is configured" ;
+        source "ethtool link settings in the namespace, read when an interface comes; else network.link-speed, which also stands for a veth's nominal 10 Gb/s"
+        absent "the interface has no speed (bridge, tunnel, virtio) or may not be asked, and none is configured" ;
     TCP_SENT_SEGMENTS = Counter Container Network "kina_container_tcp_sent_segments_total" [] Count
         "TCP segments sent, retransmissions not counted."
-        source "Tcp OutSegs of /proc/PID/net/snmp"
-        absent "the container shares the host's network" ;
+        source "Tcp OutSegs of /proc/PID/net/snmp, which leaves out segments of retransmitted octets alone (RFC 1213)"
+        absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" ;
     TCP_RETRANSMITTED_SEGMENTS = Counter Container Network "kina_container_tcp_retransmitted_segments_total" [] Count
         "TCP segments sent again."
         source "Tcp RetransSegs of /proc/PID/net/snmp"
-        absent "the container shares the host's network" ;
+        absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" ;
     TCP_CONNECTIONS = Gauge Container Socket "kina_container_tcp_connections" ["state"] Count
         "TCP sockets by state."
         source "inet_diag (netlink sock_diag) in the container's network namespace"
-        absent "not permitted to enter the namespace (CAP_SYS_ADMIN), or the kernel lacks INET_DIAG" ;
+        absent "not permitted to enter the namespace (CAP_SYS_ADMIN, CAP_SYS_PTRACE), the kernel lacks INET_DIAG, or as container_network_receive_bytes_total" ;
     NETWORK_TCP_USAGE = Gauge Container Socket "container_network_tcp_usage_total" ["tcp_state"] Count
         "TCP sockets by state, under cAdvisor's name."
         source "inet_diag (netlink sock_diag) in the container's network namespace"
         absent "without --profile cadvisor" profile Cadvisor ;
     NETWORK_RTT = Histogram Container Socket "kina_container_network_rtt_seconds" [] Seconds
         "Smoothed round-trip time of established TCP connections, one observation a connection and collection."
-        source "tcpi_rtt of tcp_info, from an inet_diag dump"
+        source "tcpi_rtt of tcp_info, from an inet_diag dump; connections over loopback are left out"
         absent "as kina_container_tcp_connections" buckets RTT_BUCKETS ;
     PEER_CONNECTIONS = Gauge Container Socket "kina_container_peer_connections" ["peer"] Count
-        "Established connections to another container, named by its name or id."
-        source "remote addresses of an inet_diag dump against the addresses of the other containers"
-        absent "no connection to another container" ;
+        "Established connections to another container, named by its name, else its id; a pod by namespace/pod."
+        source "remote addresses of an inet_diag dump against the other containers' own, as their namespaces and runtimes tell them"
+        absent "no connection to another container by its own address (a service address or published port hides it), or beyond the 50 peers with the most" ;
     NETWORK_FANOUT = Gauge Container Socket "kina_container_network_fanout" [] Count
         "Distinct other containers that the container has established connections to."
-        source "as kina_container_peer_connections"
-        absent "as kina_container_tcp_connections" ;
+        source "as kina_container_peer_connections, without its limit"
+        absent "as kina_container_tcp_connections; the machine itself, id=\"/\", has none" ;
 
     // ---- Storage -------------------------------------------------------------------------------------------------
     FS_READS = Counter Container Storage "container_fs_reads_total" ["device"] Count
@@ -636,8 +636,8 @@ families! {
         absent "the container has done no block I/O on the device" otel "container.disk.io" ["disk.io.direction" = "write"] ;
     FS_USAGE = Gauge Container Host "container_fs_usage_bytes" ["device"] Bytes
         "Bytes used on a file system of the host; only on the series with id=\"/\"."
-        source "statfs of the mount points of /proc/1/mountinfo"
-        absent "no file system can be asked" ;
+        source "statfs of the mount points of /proc/1/mountinfo that are on local devices, each device once"
+        absent "the file system is a network's, a process's (FUSE), memory or a read-only image, or can't be seen from the exporter" ;
     FS_LIMIT = Gauge Container Host "container_fs_limit_bytes" ["device"] Bytes
         "Size of a file system of the host; only on the series with id=\"/\"."
         source "statfs" absent "no file system can be asked" ;
@@ -697,11 +697,11 @@ families! {
         "Physical cores." source "/sys/devices/system/cpu/cpuN/topology" absent "the topology can't be read" ;
     HOST_CPU_CORES = Gauge Host Host "kina_host_cpu_cores" ["core_type"] Cores
         "Cores by type: performance, efficiency, or uniform where the host has one kind."
-        source "/sys/devices/cpu_core/cpus and cpu_atom/cpus, else cpu_capacity; hw.perflevelN.physicalcpu on macOS"
+        source "cpuN/topology/thread_siblings_list; types by /sys/devices/cpu_core and cpu_atom, else cpu_capacity; hw.perflevelN.physicalcpu on macOS"
         absent "never" ;
     HOST_THERMAL_STATE = Gauge Host Thermal "kina_host_thermal_state" ["state"] Count
         "Thermal state as a state set: exactly one of nominal, fair, serious, critical is 1."
-        source "thermal zones against their passive, hot and critical trip points, and core throttle counters; thermal pressure on macOS"
+        source "thermal zones: fair from the passive trip point or while cores are throttled, serious from the hot one or 5 °C below the critical, critical from there; thermal pressure on macOS"
         absent "the machine shows no thermal zone with a trip point" ;
     HOST_ENERGY = Counter Host Energy "kina_host_energy_joules_total" ["domain"] Joules
         "Energy used, by RAPL domain."
@@ -709,8 +709,8 @@ families! {
         absent "no RAPL, or not permitted to read it" ;
     CONTAINER_ENERGY = Counter Container Energy "kina_container_energy_joules_total" [] Joules
         "The container's share of the energy of the machine's packages, by busy CPU time."
-        source "RAPL package energy × the container's share of busy time; per-process energy on macOS"
-        absent "as kina_host_energy_joules_total" ;
+        source "RAPL package energy × the container's share of the machine's busy time, idle power included; per-process energy on macOS"
+        absent "as kina_host_energy_joules_total, or CPU time is not collected" ;
 
     // ---- Targets and advice --------------------------------------------------------------------------------------
     TARGET = Gauge Exporter Advice "kina_target" ["target"] Count
@@ -769,7 +769,7 @@ families! {
     PROCESS_VIRTUAL = Gauge Exporter Exporter "process_virtual_memory_bytes" [] Bytes
         "Virtual memory of the exporter." source "/proc/self/statm" absent "not Linux" ;
     PROCESS_OPEN_FDS = Gauge Exporter Exporter "process_open_fds" [] Count
-        "Open file descriptors of the exporter." source "/proc/self/fd" absent "not Linux" ;
+        "Open file descriptors of the exporter." source "the size of /proc/self/fd (Linux 6.2 and later), else its entries" absent "not Linux" ;
     PROCESS_MAX_FDS = Gauge Exporter Exporter "process_max_fds" [] Count
         "Limit on the exporter's file descriptors." source "getrlimit(RLIMIT_NOFILE)" absent "never" ;
     PROCESS_START_TIME = Gauge Exporter Exporter "process_start_time_seconds" [] Seconds
