@@ -150,8 +150,13 @@ fn network_of_two_containers_that_talk() {
     if !is_root() && crate::common::skip("network namespaces can be entered by root alone") {
         return;
     }
-    let server = docker.run(&[], &["sh", "-c", "while :; do nc -l -p 7000 > /dev/null; done"]);
+    // Without an input that stays open, nc ends the connection at once.
+    let server = docker.run(&[], &["sh", "-c", "sleep 3600 | nc -l -p 7000 > /dev/null"]);
     let address = wait_for("an address", Duration::from_secs(10), || Some(server.address()).filter(|a| !a.is_empty()));
+    wait_for("the server to listen", Duration::from_secs(10), || {
+        let sockets = std::fs::read_to_string(format!("/proc/{}/net/tcp6", server.pid())).ok()?;
+        sockets.contains(&format!(":{:04X} ", 7000)).then_some(())
+    });
     // 5 MB, then the connection stays open and idle.
     let script = format!("(head -c 5000000 /dev/zero; sleep 3600) | nc {address} 7000");
     let client = docker.run(&[], &["sh", "-c", &script]);
