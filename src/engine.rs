@@ -105,7 +105,7 @@ const SETTLE: Duration = Duration::from_millis(250);
 impl Engine {
     pub fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
         let (requests, inbox) = mpsc::unbounded_channel();
-        let worker = Worker::new(shared.clone());
+        let worker = Worker::new(shared.clone(), Budget::of_process());
         std::thread::Builder::new().name("collect".into()).spawn(move || worker.run(inbox))?;
         Ok(Self { shared, requests })
     }
@@ -128,7 +128,8 @@ struct Live {
     container: Arc<Container>,
 }
 
-struct Worker {
+/// The collecting itself, on whatever thread calls it.
+pub struct Worker {
     shared: Arc<Shared>,
     cgroups: Cgroups,
     budget: Arc<Budget>,
@@ -159,7 +160,7 @@ struct Outcome {
 }
 
 impl Worker {
-    fn new(shared: Arc<Shared>) -> Self {
+    pub fn new(shared: Arc<Shared>, budget: Arc<Budget>) -> Self {
         let cgroups = Cgroups::find(&shared.root);
         cgroups.tell(&shared.root, &shared.capabilities);
         let mut worker = Self {
@@ -167,7 +168,7 @@ impl Worker {
             machine: cfg!(target_os = "linux").then(|| Arc::new(machine(&cgroups))),
             shared,
             cgroups,
-            budget: Budget::of_process(),
+            budget,
             readers: Vec::new(),
             buf: ReadBuf::default(),
             generation: None,
@@ -273,7 +274,8 @@ impl Worker {
         }
     }
 
-    fn collect(&mut self, wanted: CollectorSet) -> Arc<Collection> {
+    /// Collects what is wanted (of the collectors that are on).
+    pub fn collect(&mut self, wanted: CollectorSet) -> Arc<Collection> {
         self.sync();
         let shared = self.shared.clone();
         let config = self.config.clone();

@@ -171,3 +171,81 @@ pub fn reader(collector: Collector) -> Option<Box<dyn Reader>> {
         _ => return None,
     })
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::table::{Source, Subject};
+    use super::{cpu, memory, parse, pressure, storage};
+
+    /// Repeatable noise (xorshift).
+    struct Noise(u64);
+
+    impl Noise {
+        fn below(&mut self, n: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % n.max(1) as u64) as usize
+        }
+
+        fn byte(&mut self) -> u8 {
+            // Bytes that kernel files are made of, and any other now and then.
+            let usual = b"0123456789 \n\t:=,-().kBmax";
+            if self.below(8) == 0 { self.below(256) as u8 } else { usual[self.below(usual.len())] }
+        }
+
+        /// Random bytes, or a sound file with some of it changed, cut, doubled or torn out.
+        fn bytes(&mut self, sound: &[&[u8]]) -> Vec<u8> {
+            if self.below(4) == 0 {
+                return (0..self.below(200)).map(|_| self.byte()).collect();
+            }
+            let mut bytes = sound[self.below(sound.len())].to_vec();
+            for _ in 0..self.below(6) {
+                let at = self.below(bytes.len());
+                match self.below(4) {
+                    0 => bytes.truncate(at),
+                    1 if !bytes.is_empty() => bytes[at] = self.byte(),
+                    2 => bytes.insert(at, self.byte()),
+                    _ => bytes.extend_from_within(at..),
+                }
+            }
+            bytes
+        }
+    }
+
+    const SOUND: &[&[u8]] = &[
+        b"usage_usec 18446744073709551615\nuser_usec 2\nnr_periods 3\n",
+        b"anon 1\nfile 2\nkernel_stack 3\ntotal_rss 4\nworkingset_refault_file 5\n",
+        b"some avg10=0.00 avg60=0.00 avg300=0.00 total=1\nfull avg10=0.00 total=2\n",
+        b"8:0 rbytes=1 wbytes=2 rios=3 wios=4\n253:1 \n8:0 Read 1\n8:0 Write 2\nTotal 3\n",
+        b"max 100000\n",
+        b"0-3,8,10-11\n",
+        b"cpu  1 2 3 4 5 6 7 8 9 10\nintr 1 2 3\nctxt 5\n",
+        b"MemTotal:       1024 kB\nActive(file):   3 kB\nThreads:\t2\n",
+        b"42 (a) b (c)) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 123456 1 2\n",
+        b"1\n22\n333\n0\n",
+        b"9223372036854771712\n",
+    ];
+
+    fn try_all<S: Subject>(noise: &mut Noise) {
+        let mut raw = S::Raw::default();
+        for Source { parse, .. } in S::sources() {
+            let _ = parse(&noise.bytes(SOUND), &mut raw);
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_a_parser_panic() {
+        let mut noise = Noise(0x9E37_79B9_7F4A_7C15);
+        for _ in 0..4000 {
+            try_all::<cpu::Cpu>(&mut noise);
+            try_all::<memory::Memory>(&mut noise);
+            try_all::<storage::Storage>(&mut noise);
+            try_all::<pressure::Pressure>(&mut noise);
+            let bytes = noise.bytes(SOUND);
+            let _ = parse::proc_stat(&bytes);
+            let _ = (parse::quota_v1(&bytes), parse::limit_v1(&bytes), parse::limit(&bytes), parse::cpu_max(&bytes));
+            let _ = (parse::pids(&bytes).count(), parse::cpu_list(&bytes).count());
+        }
+    }
+}

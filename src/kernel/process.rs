@@ -69,7 +69,7 @@ struct Known {
     /// Ticks after boot: the same pid with another start is another process.
     started: u64,
     io: Result<KernelFile, ReadError>,
-    status: Option<KernelFile>,
+    status: KernelFile,
     /// Its threads' switches, as last read.
     threads: HashMap<u32, (u64, Switches)>,
 }
@@ -264,7 +264,12 @@ impl State {
             if self.known.get(&pid).is_some_and(|k| !k.is_same(pid, path, ctx)) {
                 self.known.remove(&pid);
             }
-            let known = self.known.entry(pid).or_insert_with(|| Known::open(pid, path, ctx));
+            if !self.known.contains_key(&pid) {
+                // Ended between listing and opening: it adds nothing.
+                let Some(known) = Known::open(pid, path, ctx) else { continue };
+                self.known.insert(pid, known);
+            }
+            let Some(known) = self.known.get_mut(&pid) else { continue };
             known.turn = self.turn;
             known.read(pid, fd_size, path, &mut sums, &mut self.switches, ctx);
         }
@@ -275,20 +280,20 @@ impl State {
 }
 
 impl Known {
-    fn open(pid: u32, path: &mut PathText, ctx: &mut Context<'_>) -> Self {
+    fn open(pid: u32, path: &mut PathText, ctx: &mut Context<'_>) -> Option<Self> {
         let folder = ctx.root.procfs.join(pid.to_string());
-        Self {
+        Some(Self {
             turn: 0,
             started: started(pid, path, ctx).unwrap_or(0),
             io: KernelFile::open(&folder.join("io"), ctx.budget).and_then(KernelFile::permitted),
-            status: KernelFile::open(&folder.join("status"), ctx.budget).ok(),
+            status: KernelFile::open(&folder.join("status"), ctx.budget).ok()?,
             threads: HashMap::new(),
-        }
+        })
     }
 
     /// Held descriptors belong to the process itself. Without them only its start tells it from another one.
     fn is_same(&self, pid: u32, path: &mut PathText, ctx: &mut Context<'_>) -> bool {
-        self.status.as_ref().is_some_and(KernelFile::is_held) || started(pid, path, ctx) == Some(self.started)
+        self.status.is_held() || started(pid, path, ctx) == Some(self.started)
     }
 
     /// Adds this process to the sums. One that ends meanwhile adds nothing; one that can't be read takes the sum away.
@@ -313,8 +318,7 @@ impl Known {
         let descriptors = count_descriptors(pid, fd_size, path, ctx);
         add(&mut sums.descriptors, descriptors, ctx);
 
-        let Some(status) = &self.status else { return };
-        let (status, sound) = match status.read(ctx.buf) {
+        let (status, sound) = match self.status.read(ctx.buf) {
             Ok(bytes) => Status::parse(bytes),
             Err(ReadError::Gone | ReadError::Absent) => return,
             Err(e) => {

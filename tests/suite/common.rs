@@ -78,3 +78,37 @@ pub fn allocations() -> u64 {
 pub fn live_bytes() -> i64 {
     LIVE.with(std::cell::Cell::get)
 }
+
+/// Unpacks a recorded tree (`tests/fixtures/trees/NAME.txt`, see [`write_tree`]) into a temporary folder.
+pub fn recorded(name: &str) -> tempfile::TempDir {
+    let path = fixture("trees").join(name).with_extension("txt");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let dir = tempfile::tempdir().expect("temporary folder");
+    write_tree(dir.path(), &text);
+    dir
+}
+
+/// Writes the files of a text below `dir`: each `== path` is followed by the file's content; `== path -> target` is a
+/// symbolic link, `== path/` an empty folder. Lines before the first say what the tree is.
+pub fn write_tree(dir: &Path, text: &str) {
+    let sections = text.split("\n== ").skip(usize::from(!text.starts_with("== ")));
+    for section in sections {
+        let section = section.strip_prefix("== ").unwrap_or(section);
+        let (path, content) = section.split_once('\n').unwrap_or((section, ""));
+        let (path, target) = match path.split_once(" -> ") {
+            Some((path, target)) => (path, Some(target)),
+            None => (path, None),
+        };
+        let at = dir.join(path);
+        if path.ends_with('/') {
+            std::fs::create_dir_all(&at).expect("folder");
+            continue;
+        }
+        std::fs::create_dir_all(at.parent().expect("has a parent")).expect("folder");
+        match target {
+            Some(target) => std::os::unix::fs::symlink(target, &at).expect("link"),
+            None if content.is_empty() || content.ends_with('\n') => std::fs::write(&at, content).expect("file"),
+            None => std::fs::write(&at, format!("{content}\n")).expect("file"),
+        }
+    }
+}
