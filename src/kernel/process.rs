@@ -5,6 +5,7 @@
 //! answers ESRCH through them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -264,12 +265,14 @@ impl State {
             if self.known.get(&pid).is_some_and(|k| !k.is_same(pid, path, ctx)) {
                 self.known.remove(&pid);
             }
-            if !self.known.contains_key(&pid) {
-                // Ended between listing and opening: it adds nothing.
-                let Some(known) = Known::open(pid, path, ctx) else { continue };
-                self.known.insert(pid, known);
-            }
-            let Some(known) = self.known.get_mut(&pid) else { continue };
+            let known = match self.known.entry(pid) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => match Known::open(pid, path, ctx) {
+                    Some(known) => place.insert(known),
+                    // Ended between listing and opening: it adds nothing.
+                    None => continue,
+                },
+            };
             known.turn = self.turn;
             known.read(pid, fd_size, path, &mut sums, &mut self.switches, ctx);
         }
