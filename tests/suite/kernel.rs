@@ -429,7 +429,7 @@ fn refused_files_are_counted_and_cost_themselves_alone() {
     let dir = recorded("v2");
     let id = path_in("v2");
     let file = dir.path().join("sys/fs/cgroup").join(&id[1..]).join("memory.stat");
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o0)).unwrap();
     let mut rig = Rig::new(dir.path());
     rig.add(container(&id));
     let c = rig.collect();
