@@ -23,6 +23,7 @@ use crate::root::{Nanos, ReadBuf, Root, SECOND};
 use crate::runtime::{Container, Directory, Identity, Key, RuntimeKind};
 use crate::sample::{Entity, Samples};
 use crate::snapshot::{ContainerFacts, Snapshot};
+use crate::startup::Ledger;
 
 /// What a collection brought, ready to be encoded in any format.
 #[derive(Debug, Default)]
@@ -59,6 +60,7 @@ pub struct Shared {
     pub capabilities: Arc<Capabilities>,
     pub held: Arc<Held>,
     pub reloads: Reloads,
+    pub startups: Arc<Ledger>,
 }
 
 impl Shared {
@@ -70,6 +72,7 @@ impl Shared {
             capabilities: Arc::default(),
             held: Arc::default(),
             reloads: Reloads::default(),
+            startups: Arc::default(),
         })
     }
 
@@ -317,6 +320,12 @@ impl Worker {
         }
         if wanted.contains(Collector::Exporter) {
             self.emit_outcomes(samples);
+        }
+        if wanted.contains(Collector::Startup) {
+            let ids = snapshot.containers.iter().map(|facts| facts.container.native_id.as_str());
+            shared.startups.each_duration(ids, |i, seconds| {
+                samples.push(catalog::LAST_STARTUP_DURATION, self.entities[i], seconds);
+            });
         }
         shared.held.samples(samples, |id| wanted.contains(id.family().collector));
         if !config.profile_cadvisor {

@@ -192,6 +192,13 @@ impl Root {
         std::fs::metadata(path).map_err(Into::into)
     }
 
+    /// Writes a small file of the exporter's own as a whole: by another name first, so that nobody ever reads half of it.
+    pub fn write_state(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let new = path.with_extension("new");
+        std::fs::write(&new, content)?;
+        std::fs::rename(&new, path)
+    }
+
     /// Names in a directory, sorted (a recorded tree and a kernel list in different orders; output must not depend on it).
     pub fn list(&self, path: &Path) -> Result<Vec<String>, ReadError> {
         let mut names: Vec<String> =

@@ -8,6 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::config::Config;
 use crate::engine::{Engine, Shared};
 use crate::runtime::{Context, Sources};
+use crate::startup::follow;
 
 /// A runtime that never answers holds nothing up for longer than this.
 pub const SYNCED_WITHIN: Duration = Duration::from_secs(5);
@@ -35,6 +36,7 @@ impl Exporter {
     pub fn start(config: Config) -> std::io::Result<Arc<Self>> {
         let shared = Shared::new(config.root(), config);
         let engine = Engine::start(shared.clone())?;
+        tokio::spawn(follow::follow(starts(&shared)));
         let runtimes = tokio::sync::Mutex::new(Some(Sources::start(&context(&shared))));
         Ok(Arc::new(Self { shared, engine, runtimes }))
     }
@@ -50,6 +52,17 @@ impl Exporter {
     /// Waits until every runtime has been asked for its containers.
     pub async fn synced(&self, limit: Duration) {
         self.shared.directory.settled(limit).await;
+    }
+}
+
+fn starts(shared: &Arc<Shared>) -> follow::Context {
+    let current = shared.clone();
+    follow::Context {
+        root: shared.root.clone(),
+        directory: shared.directory.clone(),
+        held: shared.held.clone(),
+        ledger: shared.startups.clone(),
+        config: Box::new(move || current.config()),
     }
 }
 

@@ -140,6 +140,10 @@ pub struct Network {
 pub struct Startup {
     /// Distinct images with series of their own; the rest is counted under `other`.
     pub max_images: usize,
+    /// How long a container's sockets are looked at for the first that listens; zero: not at all.
+    pub ready_poll: Duration,
+    /// Where it is kept how far starts have been counted, so that those during the exporter's own restart are recovered.
+    pub state_file: Option<PathBuf>,
 }
 
 /// Collectors that are on.
@@ -222,7 +226,7 @@ impl Default for Config {
             profile_cadvisor: false,
             network: Network::default(),
             targets: Targets::default(),
-            startup: Startup { max_images: 200 },
+            startup: Startup { max_images: 200, ready_poll: Duration::from_secs(30), state_file: None },
             file: None,
         }
     }

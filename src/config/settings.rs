@@ -317,6 +317,19 @@ fn all() -> Vec<Setting> {
             |c| &mut c.startup.max_images,
         )
         .at_start(),
+        one(
+            "startup.ready-poll",
+            "DURATION",
+            "How long a started container's sockets are looked at for the first that listens; 0s: not at all.",
+            |c| &mut c.startup.ready_poll,
+        ),
+        one(
+            "startup.state-file",
+            "PATH",
+            "Where to keep how far starts have been counted, so that those during a restart of the exporter are recovered.",
+            |c| &mut c.startup.state_file,
+        )
+        .at_start(),
     ]);
     all.extend(targets::ids().map(target));
     all

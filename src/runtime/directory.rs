@@ -20,6 +20,8 @@ pub struct Directory {
     pending: watch::Sender<usize>,
     subscribers: Mutex<Vec<mpsc::UnboundedSender<Arc<Event>>>>,
     histories: Mutex<HashMap<Arc<str>, Arc<Mutex<History>>>>,
+    /// Where an earlier run of the exporter stopped: daemons are asked for their history from then on.
+    recover: Mutex<Option<Nanos>>,
 }
 
 /// What was last heard from one daemon, kept while its task is restarted: where to ask its event history from.
@@ -67,6 +69,7 @@ impl Default for Directory {
             pending: watch::Sender::new(0),
             subscribers: Mutex::default(),
             histories: Mutex::default(),
+            recover: Mutex::default(),
         }
     }
 }
@@ -208,7 +211,14 @@ impl Directory {
     /// What was last heard from a daemon, by its socket.
     pub fn history(&self, source: &Arc<str>) -> Arc<Mutex<History>> {
         let mut histories = self.histories.lock().unwrap_or_else(PoisonError::into_inner);
-        histories.entry(source.clone()).or_default().clone()
+        let from = *self.recover.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Mutex::new(History { newest: from, ..History::default() }));
+        histories.entry(source.clone()).or_insert_with(new).clone()
+    }
+
+    /// Asks each daemon that is yet to be connected for what happened since `at` (wall clock), as far as it remembers.
+    pub fn recover_from(&self, at: Nanos) {
+        *self.recover.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
     }
 
     /// Waits until no identity is being asked for, `limit` at most: a hanging runtime delays no scrape further.

@@ -107,6 +107,8 @@ pub struct Container {
     pub created: Option<Nanos>,
     pub started: Option<Nanos>,
     pub healthy: Option<bool>,
+    /// It has a health check, whether or not that has answered.
+    pub health_check: bool,
     pub restart_policy: String,
     /// All of the container's own labels; only allow-listed ones are shown.
     pub user_labels: BTreeMap<String, String>,

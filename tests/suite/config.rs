@@ -37,7 +37,7 @@ fn two_values(key: &str) -> [&'static str; 2] {
         "containers.label-include" | "containers.label-exclude" => ["a=x", "b=y"],
         "startup.max-images" | "web.max-requests" => ["5", "6"],
         _ if key.starts_with("targets.") => ["0.25", "0.375"],
-        _ if key.ends_with(".timeout") => ["2s", "3s"],
+        _ if [".timeout", "-interval", "-poll"].iter().any(|end| key.ends_with(end)) => ["2s", "3s"],
         _ if key.ends_with(".socket") => ["/run/a.sock", "/run/b.sock"],
         _ => ["one", "two"],
     }

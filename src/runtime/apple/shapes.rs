@@ -93,7 +93,8 @@ pub fn parse_iso8601(text: &str) -> Option<Nanos> {
         }
     };
     let days = days_from_civil(year, month, day);
-    Some((days * 86_400 + hour * 3600 + minute * 60 + second - offset) * SECOND + nanos)
+    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second - offset;
+    seconds.checked_mul(SECOND)?.checked_add(nanos)
 }
 
 /// Days from 1970-01-01 in the proleptic Gregorian calendar (Howard Hinnant's algorithm).
@@ -449,6 +450,7 @@ mod tests {
             "2026-08-07T08:15:41x",
             "2026-08-07T08:15:41+",
             "2026-08-07T08:15:41Zü",
+            "9999-08-07T08:15:41Z",
         ] {
             assert_eq!(parse_iso8601(bad), None, "{bad}");
         }

@@ -1,10 +1,12 @@
 //! One container's identity: inspect, its image, its cgroups.
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::wire;
-use crate::root::Root;
+use crate::root::{Nanos, Root, SECOND};
 use crate::runtime::cgroup_paths::{self, Hierarchies};
 use crate::runtime::http::{Client, Trouble};
 use crate::runtime::{CgroupPaths, Container, Identity, ImageFacts, RuntimeKind};
@@ -38,6 +40,8 @@ pub struct Inspection {
     /// What the daemon says of a failed start.
     pub error: String,
     pub exit_code: i64,
+    /// When the daemon last mounted its root file system, to within a tick of the kernel's clock.
+    pub mounted: Option<Nanos>,
 }
 
 impl Api {
@@ -113,6 +117,10 @@ impl Api {
             pid,
             created: answer.created.as_deref().and_then(wire::parse_time),
             started: state.started_at.as_deref().and_then(wire::parse_time),
+            health_check: state
+                .health
+                .as_ref()
+                .is_some_and(|h| !matches!(h.status.as_deref(), None | Some("" | "none"))),
             healthy: state.health.and_then(|h| healthy(h.status.as_deref()?)),
             restart_policy: host.restart_policy.and_then(|p| p.name).unwrap_or_default(),
             user_labels,
@@ -129,8 +137,16 @@ impl Api {
             running,
             error: state.error.unwrap_or_default(),
             exit_code: state.exit_code.unwrap_or(0),
+            mounted: answer.graph_driver.and_then(|g| mounted(&self.client.root, Path::new(&g.data?.merged_dir?))),
         }
     }
+}
+
+/// A graph driver makes the folder that it mounts on first of all when a container is started, and removes it at the end:
+/// the folder above was then changed. Not for those who may not look there.
+fn mounted(root: &Root, merged: &Path) -> Option<Nanos> {
+    let above = root.metadata(&root.host_path(merged.parent()?)).ok()?;
+    above.mtime().checked_mul(SECOND)?.checked_add(above.mtime_nsec())
 }
 
 fn label(labels: &BTreeMap<String, String>, name: &str) -> String {

@@ -54,6 +54,8 @@ impl Flavor {
 
 /// Inspects that run at once: more only queue within the daemon.
 const PARALLEL: usize = 8;
+/// A daemon takes no longer from a request to its first event of it; what lies further apart is no evidence.
+const REQUEST_TO_EVENT: Nanos = 60 * SECOND;
 /// How often a silent daemon is asked whether it is there, and failed inspects are tried again.
 const PING: Duration = Duration::from_secs(30);
 
@@ -87,6 +89,8 @@ struct Session {
 enum Purpose {
     /// After a list, or because something of it changed.
     Refresh,
+    /// It was created at that time.
+    Create(Nanos),
     /// It was started at that time.
     Start(Nanos),
     /// A start was begun and did not come to its end, at that time.
@@ -228,7 +232,7 @@ impl Session {
         match action.split(':').next().unwrap_or(action) {
             "create" => {
                 self.tracked.entry(id.to_owned()).or_default().cleanup = Cleanup::OfAFailedStart;
-                self.publish(id, EventKind::Created, at);
+                self.step(id, Step::Create(at));
             }
             // Podman: the OCI runtime has created the process, which waits to be started.
             "init" => self.begun(id, at),
@@ -291,6 +295,7 @@ impl Session {
     fn begun(&mut self, id: &str, at: Nanos) {
         let tracked = self.tracked.entry(id.to_owned()).or_default();
         if !std::mem::replace(&mut tracked.starting, true) {
+            tracked.begun = Some(at);
             self.publish(id, EventKind::StartRequested, at);
         }
     }
@@ -391,6 +396,7 @@ impl Session {
     fn perform(&mut self, id: &str, step: Step) {
         let purpose = match step {
             Step::Publish(kind, at) => return self.publish_now(id, kind, at),
+            Step::Create(at) => Purpose::Create(at),
             Step::Start(at) => Purpose::Start(at),
             Step::StartFailed(at) => Purpose::StartFailed(at),
         };
@@ -437,6 +443,7 @@ impl Session {
         }
         match purpose {
             Purpose::Refresh => self.missed_start(&id, inspection.as_deref()),
+            Purpose::Create(at) => self.created(&id, inspection.as_deref(), at),
             Purpose::Start(at) => self.started(&id, inspection.as_deref(), at),
             Purpose::StartFailed(at) => self.start_failed(&id, inspection.as_deref(), at),
         }
@@ -462,6 +469,26 @@ impl Session {
         }
     }
 
+    /// Inspect tells when its creation was asked for. A container that is created and started at once (`run`) is gone by
+    /// the time of its start's inspect if it ends at once: it is asked for now.
+    fn created(&mut self, id: &str, inspection: Option<&Inspection>, at: Nanos) {
+        let requested = inspection.and_then(|i| i.container.created);
+        if let Some(requested) = requested.filter(|r| (0..REQUEST_TO_EVENT).contains(&(at - r))) {
+            self.publish_now(id, EventKind::CreateRequested, requested);
+        }
+        self.publish_now(id, EventKind::Created, at);
+    }
+
+    /// When a start was asked for, by the mount of its root file system: before the network, after the last end.
+    fn mounted(&mut self, id: &str, mounted: Option<Nanos>, started: Nanos) {
+        let Some(tracked) = self.tracked.get(id) else { return };
+        let begun = tracked.begun.filter(|b| *b <= started).unwrap_or(started);
+        let first = |m: &Nanos| (0..REQUEST_TO_EVENT).contains(&(begun - m)) && tracked.ended.is_none_or(|e| e <= *m);
+        if let Some(mounted) = mounted.filter(first) {
+            self.publish_now(id, EventKind::StartRequested, mounted);
+        }
+    }
+
     fn started(&mut self, id: &str, inspection: Option<&Inspection>, at: Nanos) {
         let container = inspection.map(|i| &i.container);
         // A later start is not this one: it has an event of its own.
@@ -472,6 +499,9 @@ impl Session {
             return;
         }
         tracked.told_start = started.or(tracked.told_start);
+        if let Some(started) = started {
+            self.mounted(id, inspection.and_then(|i| i.mounted), started);
+        }
         self.publish_now(id, EventKind::Started { pid, started }, at);
     }
 

@@ -16,6 +16,8 @@ pub struct Tracked {
     pub cleanup: Cleanup,
     /// A start was begun and has not come to its end.
     pub starting: bool,
+    /// When the last start was begun, at the latest.
+    pub begun: Option<Nanos>,
     /// Newest end that an event told.
     pub ended: Option<Nanos>,
     pub destroyed: bool,
@@ -49,6 +51,7 @@ impl Tracked {
 #[derive(Debug)]
 pub enum Step {
     Publish(EventKind, Nanos),
+    Create(Nanos),
     Start(Nanos),
     StartFailed(Nanos),
 }

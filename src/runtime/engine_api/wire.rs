@@ -52,6 +52,20 @@ pub struct Inspect {
     pub config: Option<ContainerConfig>,
     pub host_config: Option<HostConfig>,
     pub network_settings: Option<NetworkSettings>,
+    pub graph_driver: Option<GraphDriver>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct GraphDriver {
+    pub data: Option<GraphDriverData>,
+}
+
+#[derive(Debug, Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct GraphDriverData {
+    /// Where overlay2 mounts a container's root file system.
+    pub merged_dir: Option<String>,
 }
 
 #[derive(Debug, Deserialize, Default)]
