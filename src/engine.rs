@@ -103,7 +103,7 @@ pub struct Engine {
 pub struct Stopped;
 
 /// How long a scrape waits for identities that are on their way from a runtime.
-const SETTLE: Duration = Duration::from_millis(250);
+const SETTLE: Duration = Duration::from_millis(500);
 
 impl Engine {
     pub fn start(shared: Arc<Shared>) -> std::io::Result<Self> {

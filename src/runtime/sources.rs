@@ -107,7 +107,7 @@ fn linux(shared: &Arc<Shared>, tasks: &mut JoinSet<()>) {
         shared.ctx.capabilities.no(kind.name(), DISABLED);
     }
     if runtimes.cgroup.enabled {
-        tasks.spawn(cgroups::run(shared.clone()));
+        tasks.spawn(cgroups::run(shared.clone(), shared.ctx.directory.pending()));
     } else {
         shared.ctx.capabilities.no(RuntimeKind::Cgroup.name(), DISABLED);
     }

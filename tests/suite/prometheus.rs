@@ -83,7 +83,7 @@ fn encode(text: &str) -> String {
 
 fn scraped_with(flags: &[&str], native: bool) {
     let Some(docker) = Docker::get() else { return };
-    let server = docker.run(&[], &["sh", "-c", "while :; do nc -l -p 7000 > /dev/null; done"]);
+    let server = docker.run(&[], &["sh", "-c", "tail -f /dev/null | nc -l -p 7000 > /dev/null"]);
     let address = wait_for("an address", Duration::from_secs(10), || Some(server.address()).filter(|a| !a.is_empty()));
     let script = format!("(echo hello; sleep 3600) | nc {address} 7000");
     let client = docker.run(&["--cpus=0.5", "-m", "64m"], &["sh", "-c", &script]);

@@ -70,6 +70,7 @@ fn figures_of_a_kernel_with_cgroup_v2_alone() {
     let output = console.output();
     let text: String = output.lines().filter_map(|l| l.strip_prefix("scrape ")).map(|l| format!("{l}\n")).collect();
     let scrape = Scrape::parse(&text);
+    assert!(text.contains(ID), "the container is not in\n{text}");
     let one = [("id", ID)];
     let two_id = ID.replace('1', "2");
     let two = [("id", two_id.as_str())];

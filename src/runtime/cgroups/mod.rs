@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::cgroup_paths::{self, Hierarchies, below};
 use super::sources::Shared;
-use super::{Container, Event, EventKind, Identity, Key, RuntimeKind, process};
+use super::{Container, Event, EventKind, Identity, Key, Pending, RuntimeKind, process};
 use crate::catalog;
 use crate::config::Pattern;
 use crate::probe::Answer;
@@ -47,7 +47,7 @@ pub(super) fn whole_machine(root: &Root) -> Option<Container> {
     })
 }
 
-pub(super) async fn run(shared: Arc<Shared>) {
+pub(super) async fn run(shared: Arc<Shared>, first: Pending) {
     let root = &shared.ctx.root;
     let hierarchies = Hierarchies::find(root);
     let Some(mount) = hierarchies.leading().map(std::path::Path::to_path_buf) else {
@@ -73,6 +73,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     tree.walk("");
     tree.look();
     tree.live = true;
+    drop(first);
     tree.follow().await;
 }
 
@@ -89,8 +90,8 @@ struct Candidate {
 enum Stage {
     /// No process yet.
     Empty,
-    /// Has a process; left to a runtime that may know it.
-    Left { pid: u32, started: Option<Nanos> },
+    /// Has a process; left to a runtime that may know it. A scrape waits a moment for whichever shows it.
+    Left { pid: u32, started: Option<Nanos>, _pending: Pending },
     /// In the directory.
     Shown,
     /// A runtime shows it, or its processes are gone.
@@ -112,11 +113,15 @@ struct Tree {
 
 impl Tree {
     async fn follow(&mut self) {
+        let mut shown = self.shared.ctx.directory.generation();
         loop {
             let pause = self.pause();
+            let waits = self.candidates.values().any(|c| matches!(c.stage, Stage::Left { .. }));
             let changes = match &mut self.watcher {
                 Some(watcher) => tokio::select! {
                     changes = watcher.changes() => changes,
+                    // A runtime shows something: perhaps what was left to it.
+                    _ = shown.changed(), if waits => Ok(Vec::new()),
                     () = tokio::time::sleep(pause) => Ok(Vec::new()),
                 },
                 None => {
@@ -232,7 +237,7 @@ impl Tree {
                 Stage::Shown if self.kernel_tells => self.look_for_end(path, candidate),
                 _ => {}
             }
-            if let Stage::Left { pid, started } = candidate.stage {
+            if let Stage::Left { pid, started, .. } = candidate.stage {
                 self.decide(path, candidate, pid, started);
             }
         }
@@ -245,7 +250,8 @@ impl Tree {
             return;
         }
         let pid = self.hierarchies.first_process(root, path).unwrap_or(0);
-        candidate.stage = Stage::Left { pid, started: process::start_time(root, pid) };
+        let pending = self.shared.ctx.directory.pending();
+        candidate.stage = Stage::Left { pid, started: process::start_time(root, pid), _pending: pending };
     }
 
     fn look_for_end(&self, path: &str, candidate: &mut Candidate) {
