@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::common::skip;
 use kina_exporter::generate::{self, Kind, Settings};
 
 /// Run with `KINA_GENERATE=write` to bring the committed files up to date.
@@ -21,5 +22,90 @@ fn committed_files_are_what_the_generator_writes() {
             "{} is stale: run KINA_GENERATE=write cargo test --test suite targets",
             artifact.path.display()
         );
+    }
+}
+
+/// Runs a tool of Prometheus; None where it is not installed.
+fn tool(name: &str, arguments: &[&str]) -> Option<(bool, String)> {
+    let output = std::process::Command::new(name)
+        .args(arguments)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    Some((output.status.success(), text.into_owned()))
+}
+
+fn files(folder: &str, suffix: &str) -> Vec<String> {
+    let mut found: Vec<String> = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
+        .unwrap()
+        .map(|e| format!("{folder}/{}", e.unwrap().file_name().into_string().unwrap()))
+        .filter(|f| f.ends_with(suffix))
+        .collect();
+    found.sort();
+    assert!(!found.is_empty(), "no {suffix} in {folder}");
+    found
+}
+
+fn must_pass(name: &str, arguments: &[&str]) {
+    match tool(name, arguments) {
+        Some((ok, text)) => assert!(ok, "{name} {}:\n{text}", arguments.join(" ")),
+        None => {
+            skip(&format!("{name} is not installed"));
+        }
+    }
+}
+
+#[test]
+fn prometheus_accepts_the_rules() {
+    let rules = files("alerts", ".rules.yml");
+    let mut arguments = vec!["check", "rules"];
+    arguments.extend(rules.iter().map(String::as_str));
+    must_pass("promtool", &arguments);
+}
+
+#[test]
+fn alertmanager_accepts_its_configuration() {
+    must_pass("amtool", &["check-config", "alerts/alertmanager.yml"]);
+}
+
+#[test]
+fn rules_and_alerts_do_what_their_tests_say() {
+    let tests = files("tests/rules", ".test.yml");
+    let mut arguments = vec!["test", "rules"];
+    arguments.extend(tests.iter().map(String::as_str));
+    must_pass("promtool", &arguments);
+}
+
+fn rule_tests() -> String {
+    files("tests/rules", ".test.yml")
+        .iter()
+        .map(|f| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(f)).unwrap())
+        .collect()
+}
+
+#[test]
+fn every_recording_rule_has_a_value_test() {
+    let tests = rule_tests();
+    let mut untested = Vec::new();
+    for rule in generate::rules::groups(&Settings::default()).iter().flat_map(|g| &g.rules) {
+        let name = regex::escape(rule.record);
+        let valued = format!(r"- expr: '(round\()?{name}(, [0-9.]+\))?'\n +eval_time: \S+\n +exp_samples:\n");
+        if !regex::Regex::new(&valued).unwrap().is_match(&tests) {
+            untested.push(rule.record);
+        }
+    }
+    assert_eq!(untested, [""; 0]);
+}
+
+#[test]
+fn every_alert_is_tested_firing_and_silent() {
+    let tests = rule_tests();
+    for alert in generate::alerts::alerts(&Settings::default()) {
+        let at = format!(r"- alertname: {}\n +eval_time: \S+\n +exp_alerts:", alert.name);
+        for (how, end) in [("firing", r"\n +- exp_labels"), ("silent", r" \[\]\n")] {
+            let found = regex::Regex::new(&format!("{at}{end}")).unwrap().is_match(&tests);
+            assert!(found, "{} has no test that sees it {how}", alert.name);
+        }
     }
 }

@@ -21,7 +21,7 @@ fn slow_starts(s: &Settings) -> Alert {
         description: format!(
             "Starts took {{{{ $value | humanizeDuration }}}} on average in the last hour; {limit} s is the limit. Running \
              containers that started slower than that: {}.",
-            for_each(&slow, RUNTIME, &format!("{EACH} ({{{{ .Value | humanizeDuration }}}}) "))
+            for_each(&slow, RUNTIME, &format!("{EACH} ({{{{ .Value | humanizeDuration }}}})"))
         ),
         advice: Some(Advice { domain: "startup", labels: RUNTIME }),
         dashboard: "kina-startup",

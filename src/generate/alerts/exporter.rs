@@ -73,7 +73,7 @@ fn collector_failing() -> Alert {
             for_each(
                 &rate(&of_alert(family(READ_ERRORS), &["job", "instance", "collector"]), "5m"),
                 &["job", "instance", "collector"],
-                "{{ .Labels.kind }} {{ .Value | humanize }} "
+                "{{ .Labels.kind }} {{ .Value | humanize }}"
             )
         ),
         advice: None,

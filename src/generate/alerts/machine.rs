@@ -13,7 +13,7 @@ pub fn alerts(_: &Settings) -> Vec<Alert> {
             for_each(
                 &format!("topk(5, {})", of_alert(recorded(cpu::CPU_USAGE_RATE), &["job", "instance"])),
                 &["job", "instance"],
-                &format!("{EACH} ({{{{ .Value | humanize }}}} cores) ")
+                &format!("{EACH} ({{{{ .Value | humanize }}}} cores)")
             )
         ),
         advice: Some(Advice { domain: "cpu", labels: &["job", "instance"] }),

@@ -106,10 +106,13 @@ const EACH: &str =
 /// Labels that say which container an alert is about.
 const CONTAINER: &[&str] = &["job", "instance", "id"];
 
-/// A template that queries with the alert's own labels: `range query (printf …)`, one `body` a result.
+/// A template that queries with the alert's own labels and lists the results, one `body` each.
 fn for_each(query: &str, labels: &[&str], body: &str) -> String {
     let values: Vec<String> = labels.iter().map(|l| format!("$labels.{l}")).collect();
-    format!("{{{{ range query (printf `{query}` {}) }}}}{body}{{{{ end }}}}", values.join(" "))
+    format!(
+        "{{{{ range $i, $r := query (printf `{query}` {}) }}}}{{{{ if $i }}}}, {{{{ end }}}}{body}{{{{ end }}}}",
+        values.join(" ")
+    )
 }
 
 /// Matchers of the alert's labels, for [`for_each`].
@@ -175,7 +178,12 @@ fn rule(out: &mut String, s: &Settings, alert: &Alert, condition: &Condition, in
     }
     line("  annotations:".into());
     line(format!("    summary: {}", yaml::value(&alert.summary, indent + 4)));
-    line(format!("    description: {}", yaml::value(&alert.description, indent + 4)));
+    // Templates know the labels of the series, not those that the rule adds.
+    let description = condition
+        .labels
+        .iter()
+        .fold(alert.description.clone(), |text, (k, v)| text.replace(&format!("{{{{ $labels.{k} }}}}"), v));
+    line(format!("    description: {}", yaml::value(&description, indent + 4)));
     if let Some(advice) = alert.advice {
         line(format!("    advice: {}", yaml::value(&advice.template(), indent + 4)));
     }

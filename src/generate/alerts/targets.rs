@@ -34,7 +34,7 @@ fn alert(m: Missed) -> Alert {
                 "{{{{ with query (printf `{value}` $labels.job) }}}}{{{{ . | first | value | {} }}}}{{{{ end }}}}",
                 m.format
             ),
-            for_each(&m.worst, &["job"], &format!("{EACH} ({{{{ .Value | {} }}}}) ", m.format))
+            for_each(&m.worst, &["job"], &format!("{EACH} ({{{{ .Value | {} }}}})", m.format))
         ),
         advice: None,
         dashboard: m.dashboard,
