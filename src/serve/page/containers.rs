@@ -253,6 +253,9 @@ fn key(out: &mut String) -> Result {
         ("f-libs", "shared libraries"),
         ("f-cache", "page cache"),
         ("f-kernel", "kernel"),
+        ("f-net", "Network: received"),
+        ("f-sent", "sent"),
+        ("f-disk", "Disk"),
     ] {
         write!(
             out,

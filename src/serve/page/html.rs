@@ -52,7 +52,8 @@ pub fn number(n: f64) -> String {
     match n {
         n if n >= 99.95 => format!("{n:.0}"),
         n if n >= 9.995 => format!("{n:.1}"),
-        n => format!("{n:.2}"),
+        n if n >= 0.0995 || n == 0.0 => format!("{n:.2}"),
+        n => format!("{n:.3}"),
     }
 }
 
@@ -136,7 +137,7 @@ mod tests {
         ] {
             assert_eq!(bytes(n).replace('\u{a0}', " "), text.replace("1332.3", "1332"));
         }
-        assert_eq!([number(0.034), number(12.34), number(123.4)], ["0.03", "12.3", "123"]);
+        assert_eq!([0.0, 0.034, 0.34, 12.34, 123.4].map(number), ["0.00", "0.034", "0.34", "12.3", "123"]);
         assert_eq!(percent(0.034).replace('\u{a0}', " "), "3.4 %");
         assert_eq!(percent(1.5).replace('\u{a0}', " "), "150 %");
         assert_eq!(duration(90_061 * SECOND).replace('\u{a0}', " "), "1 d 1 h");
