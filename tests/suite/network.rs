@@ -383,7 +383,7 @@ snapshot | grep -v '^#' | grep -e id=./box -e 'capability=.[ns]' -e success
     }
     assert!(!line("without: kina_container_tcp"), "{output}");
     let of_box = |family: &str, label: &str| {
-        let value = |l: &str| Some(l.rsplit_once(' ')?.1.parse::<f64>().ok()?);
+        let value = |l: &str| l.rsplit_once(' ')?.1.parse::<f64>().ok();
         output.lines().find(|l| l.starts_with(family) && l.contains(label)).and_then(value)
     };
     assert_eq!(of_box("kina_container_tcp_connections", r#"state="established""#), Some(2.0), "{output}");
