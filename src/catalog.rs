@@ -3,6 +3,8 @@
 //! This is the only place where a metric's name is a string. The reference documentation, the name checks of rules and
 //! dashboards, the golden scrapes' name sets and the OpenTelemetry names all come from here.
 
+use std::borrow::Cow;
+
 /// A family's place in [`families`]; the constants below are the way to name one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FamilyId(u16);
@@ -182,13 +184,69 @@ pub struct Family {
     pub source: &'static str,
     /// When the family, or a sample of it, is not there.
     pub absent: &'static str,
-    /// OpenTelemetry name, where the semantic conventions have one; see [`Family::otel_name`].
+    /// OpenTelemetry name, where the semantic conventions have one; see [`Family::otel_name`]. A start time is there what
+    /// has passed since, an uptime.
     pub otel: Option<&'static str>,
     /// Attributes that the OpenTelemetry name needs to say the same.
     pub otel_attributes: &'static [(&'static str, &'static str)],
     pub profile: Profile,
     /// Upper bounds of classic buckets, for histograms.
     pub buckets: &'static [f64],
+}
+
+impl Family {
+    /// The name in OpenTelemetry: that of the semantic conventions where they have one, else ours below `kina.`, without
+    /// unit and type, which OpenTelemetry keeps apart. Prometheus puts both back when it takes OTLP, so that a `kina_*`
+    /// family has the same name there whichever way it came.
+    pub fn otel_name(&self) -> Cow<'static, str> {
+        if let Some(name) = self.otel {
+            return Cow::Borrowed(name);
+        }
+        let type_suffix = if self.kind == Kind::Counter { "_total" } else { "" };
+        let unit_suffix = match self.unit {
+            Unit::Seconds => "_seconds",
+            Unit::Bytes => "_bytes",
+            Unit::BytesPerSecond => "_bytes_per_second",
+            Unit::Joules => "_joules",
+            Unit::Ratio => "_ratio",
+            Unit::Cores | Unit::Count => "",
+        };
+        let name = self.name.strip_suffix(type_suffix).unwrap_or(self.name);
+        let name = name.strip_suffix(unit_suffix).unwrap_or(name);
+        let name = name.strip_prefix("kina_").unwrap_or(name);
+        Cow::Owned(format!("kina.{}", name.replacen('_', ".", 2)))
+    }
+
+    /// The unit as OpenTelemetry writes it (UCUM). Things that are counted have none.
+    pub fn otel_unit(&self) -> &'static str {
+        match self.unit {
+            Unit::Seconds => "s",
+            Unit::Bytes => "By",
+            Unit::BytesPerSecond => "By/s",
+            Unit::Joules => "J",
+            Unit::Ratio => "1",
+            Unit::Cores => "{cpu}",
+            Unit::Count => "",
+        }
+    }
+}
+
+/// The OpenTelemetry attribute that says what a label says; a label that the semantic conventions don't know keeps its
+/// name.
+pub fn attribute(label: &str) -> &str {
+    match label {
+        "id" => "process.linux.cgroup",
+        "name" => "container.name",
+        "image" => "container.image.name",
+        "runtime" => "container.runtime.name",
+        "namespace" => "k8s.namespace.name",
+        "pod" => "k8s.pod.name",
+        "container" => "k8s.container.name",
+        "container_id" => "container.id",
+        "interface" => "network.interface.name",
+        "device" => "system.device",
+        other => other,
+    }
 }
 
 pub const STARTUP_BUCKETS: &[f64] =
@@ -289,7 +347,7 @@ families! {
     CONTAINER_START_TIME = Gauge Container Lifecycle "container_start_time_seconds" [] Seconds
         "When the container last started, in seconds since the Unix epoch."
         source "the runtime's API (started at), else /proc/PID/stat starttime of its first process"
-        absent "neither the runtime nor a process tells" ;
+        absent "neither the runtime nor a process tells" otel "container.uptime" ;
     CONTAINER_CREATION_TIME = Gauge Container Lifecycle "container_creation_time_seconds" [] Seconds
         "When the container was created, in seconds since the Unix epoch."
         source "the runtime's API (created)"
@@ -688,13 +746,13 @@ families! {
 
     // ---- The machine ---------------------------------------------------------------------------------------------
     MACHINE_MEMORY = Gauge Host Host "machine_memory_bytes" [] Bytes
-        "Memory of the machine." source "MemTotal of /proc/meminfo" absent "never" ;
+        "Memory of the machine." source "MemTotal of /proc/meminfo" absent "never" otel "system.memory.limit" ;
     MACHINE_SWAP = Gauge Host Host "machine_swap_bytes" [] Bytes
         "Swap of the machine." source "SwapTotal of /proc/meminfo" absent "never" ;
     MACHINE_CPU_CORES = Gauge Host Host "machine_cpu_cores" [] Count
-        "Logical CPUs that are online." source "/sys/devices/system/cpu/online" absent "never" ;
+        "Logical CPUs that are online." source "/sys/devices/system/cpu/online" absent "never" otel "system.cpu.logical.count" ;
     MACHINE_CPU_PHYSICAL_CORES = Gauge Host Host "machine_cpu_physical_cores" [] Count
-        "Physical cores." source "/sys/devices/system/cpu/cpuN/topology" absent "the topology can't be read" ;
+        "Physical cores." source "/sys/devices/system/cpu/cpuN/topology" absent "the topology can't be read" otel "system.cpu.physical.count" ;
     HOST_CPU_CORES = Gauge Host Host "kina_host_cpu_cores" ["core_type"] Cores
         "Cores by type: performance, efficiency, or uniform where the host has one kind."
         source "cpuN/topology/thread_siblings_list; types by /sys/devices/cpu_core and cpu_atom, else cpu_capacity; hw.perflevelN.physicalcpu on macOS"
@@ -762,16 +820,31 @@ families! {
     WEB_CONFIG_FAILURES = Counter Exporter Exporter "kina_web_config_reload_failures_total" [] Count
         "Changed web configuration files that were bad, so that the configuration in force stayed."
         source "the exporter's server" absent "no changed web configuration file was bad" ;
+    OTLP_SENT = Counter Exporter Exporter "kina_otlp_sent_items_total" ["signal"] Count
+        "Data points (signal metrics) and spans (signal traces) that the OTLP receiver took."
+        source "the receiver's answers" absent "nothing is pushed" ;
+    OTLP_FAILED = Counter Exporter Exporter "kina_otlp_failed_items_total" ["signal", "reason"] Count
+        "Data points and spans that the OTLP receiver will not take: rejected (a part of a request), refused (the whole of it)."
+        source "the receiver's answers" absent "nothing has failed" ;
+    OTLP_DROPPED = Counter Exporter Exporter "kina_otlp_dropped_items_total" ["signal", "reason"] Count
+        "Data points and spans given up before they were sent: queue_full (the receiver was away for too long), shutdown."
+        source "the exporter's queue" absent "nothing has been dropped" ;
+    OTLP_QUEUE = Gauge Exporter Exporter "kina_otlp_queue_requests" ["signal"] Count
+        "Requests that wait for the OTLP receiver."
+        source "the exporter's queue" absent "nothing is pushed" ;
+    OTLP_DURATION = Histogram Exporter Exporter "kina_otlp_request_duration_seconds" ["signal"] Seconds
+        "How long the OTLP receiver took to answer, one observation a request."
+        source "the exporter's clock" absent "nothing is pushed" buckets STARTUP_BUCKETS ;
     PROCESS_CPU = Counter Exporter Exporter "process_cpu_seconds_total" [] Seconds
-        "CPU time the exporter used." source "getrusage(RUSAGE_SELF)" absent "never" ;
+        "CPU time the exporter used." source "getrusage(RUSAGE_SELF)" absent "never" otel "process.cpu.time" ;
     PROCESS_RESIDENT = Gauge Exporter Exporter "process_resident_memory_bytes" [] Bytes
-        "Resident memory of the exporter." source "/proc/self/statm" absent "not Linux" ;
+        "Resident memory of the exporter." source "/proc/self/statm" absent "not Linux" otel "process.memory.usage" ;
     PROCESS_VIRTUAL = Gauge Exporter Exporter "process_virtual_memory_bytes" [] Bytes
-        "Virtual memory of the exporter." source "/proc/self/statm" absent "not Linux" ;
+        "Virtual memory of the exporter." source "/proc/self/statm" absent "not Linux" otel "process.memory.virtual" ;
     PROCESS_OPEN_FDS = Gauge Exporter Exporter "process_open_fds" [] Count
-        "Open file descriptors of the exporter." source "the size of /proc/self/fd (Linux 6.2 and later), else its entries" absent "not Linux" ;
+        "Open file descriptors of the exporter." source "the size of /proc/self/fd (Linux 6.2 and later), else its entries" absent "not Linux" otel "process.unix.file_descriptor.count" ;
     PROCESS_MAX_FDS = Gauge Exporter Exporter "process_max_fds" [] Count
         "Limit on the exporter's file descriptors." source "getrlimit(RLIMIT_NOFILE)" absent "never" ;
     PROCESS_START_TIME = Gauge Exporter Exporter "process_start_time_seconds" [] Seconds
-        "When the exporter started, in seconds since the Unix epoch." source "the exporter's clock" absent "never" ;
+        "When the exporter started, in seconds since the Unix epoch." source "the exporter's clock" absent "never" otel "process.uptime" ;
 }

@@ -24,6 +24,7 @@ pub mod held;
 pub mod kernel;
 pub mod macos;
 pub mod probe;
+pub mod push;
 pub mod root;
 pub mod runtime;
 pub mod sample;

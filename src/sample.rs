@@ -60,6 +60,11 @@ pub struct Entity(u32);
 impl Entity {
     /// No identity labels: host, exporter and event families.
     pub const NONE: Entity = Entity(u32::MAX);
+
+    /// Its place in [`Samples::entities`]; None for [`Entity::NONE`].
+    pub fn index(self) -> Option<usize> {
+        (self != Self::NONE).then_some(self.0 as usize)
+    }
 }
 
 /// A set of extra labels within one [`Samples`].
@@ -166,6 +171,32 @@ impl Histogram {
             Some(old) => *old = exemplar,
             None => self.exemplars.push(exemplar),
         }
+    }
+
+    /// What was counted since `old`, which is this histogram at an earlier time; None when it began anew in between.
+    pub fn since(&self, old: &Histogram) -> Option<Histogram> {
+        let counts = self.counts.iter().zip(&old.counts).map(|(n, o)| n.checked_sub(*o)).collect::<Option<Vec<_>>>()?;
+        let mut before = old.native.iter().peekable();
+        let mut native = Vec::new();
+        for (index, n) in &self.native {
+            let o = before.next_if(|(i, _)| i == index).map_or(0, |(_, o)| *o);
+            match n.checked_sub(o)? {
+                0 => {}
+                n => native.push((*index, n)),
+            }
+        }
+        if before.peek().is_some() || counts.len() != self.counts.len() {
+            return None;
+        }
+        Some(Histogram {
+            bounds: self.bounds,
+            counts,
+            sum: self.sum - old.sum,
+            count: self.count.checked_sub(old.count)?,
+            native,
+            native_zero: self.native_zero.checked_sub(old.native_zero)?,
+            exemplars: self.exemplars.iter().filter(|e| !old.exemplars.contains(e)).cloned().collect(),
+        })
     }
 
     /// Becomes equal to `other`, keeping its own memory.

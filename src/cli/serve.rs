@@ -10,6 +10,7 @@ use super::reload::Reloader;
 use super::start::{Exporter, SYNCED_WITHIN};
 use super::{failed, log, start};
 use crate::config::{Config, Given};
+use crate::push;
 use crate::serve::{self, Hooks};
 
 /// Serves until SIGTERM or SIGINT; finishes what is in flight.
@@ -19,6 +20,7 @@ pub fn run(config: Config, given: Given) -> ExitCode {
         tokio.block_on(async {
             let exporter = Exporter::start(config).map_err(|e| format!("cannot start: {e}"))?;
             tracing::info!(version = env!("CARGO_PKG_VERSION"), "kina-exporter starts");
+            let push = push::start(&exporter.engine, &given.env).map_err(|e| format!("cannot push over OTLP: {e}"))?;
             let reloader = Arc::new(Reloader::new(exporter.clone(), given, level));
             let hooks = Hooks { reload: hook(reloader.clone()), ready: ready(exporter.clone()) };
             let mut signals = Signals::new().map_err(|e| format!("cannot handle signals: {e}"))?;
@@ -37,6 +39,7 @@ pub fn run(config: Config, given: Given) -> ExitCode {
             };
             let served = serve::run(exporter.engine.clone(), hooks, shutdown).await.map_err(|e| e.to_string());
             hangups.abort();
+            push.shutdown().await;
             served
         })
     });

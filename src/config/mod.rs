@@ -41,6 +41,7 @@ pub struct Config {
     /// Targets, baselines and thresholds in force.
     pub targets: Targets,
     pub startup: Startup,
+    pub otlp: Otlp,
     /// Where this came from, for reload; None without `--config.file`.
     pub file: Option<PathBuf>,
 }
@@ -146,6 +147,48 @@ pub struct Startup {
     pub state_file: Option<PathBuf>,
 }
 
+/// Pushing to an OpenTelemetry collector. What is None here is looked for in the `OTEL_*` variables.
+#[derive(Debug, Clone)]
+pub struct Otlp {
+    pub endpoint: Option<String>,
+    pub protocol: Option<String>,
+    pub headers: BTreeMap<String, String>,
+    pub compression: Option<String>,
+    pub timeout: Option<Duration>,
+    pub certificate: Option<PathBuf>,
+    pub client_certificate: Option<PathBuf>,
+    pub client_key: Option<PathBuf>,
+    pub interval: Option<Duration>,
+    pub temporality: Option<String>,
+    pub histograms: Option<String>,
+    /// `resource` or `attributes`; None: by the endpoint.
+    pub identity: Option<String>,
+    pub max_request_bytes: usize,
+    pub queue_bytes: usize,
+}
+
+impl Default for Otlp {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            protocol: None,
+            headers: BTreeMap::new(),
+            compression: None,
+            timeout: None,
+            certificate: None,
+            client_certificate: None,
+            client_key: None,
+            interval: None,
+            temporality: None,
+            histograms: None,
+            identity: None,
+            // Receivers in Go refuse more than 4 MiB unless told otherwise.
+            max_request_bytes: 3_500_000,
+            queue_bytes: 8 << 20,
+        }
+    }
+}
+
 /// Collectors that are on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CollectorSet(u32);
@@ -227,6 +270,7 @@ impl Default for Config {
             network: Network::default(),
             targets: Targets::default(),
             startup: Startup { max_images: 200, ready_poll: Duration::from_secs(30), state_file: None },
+            otlp: Otlp::default(),
             file: None,
         }
     }

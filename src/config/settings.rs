@@ -332,6 +332,7 @@ fn all() -> Vec<Setting> {
         .at_start(),
     ]);
     all.extend(targets::ids().map(target));
+    all.extend(otlp().into_iter().map(Setting::at_start));
     all
 }
 
@@ -356,6 +357,81 @@ fn target(id: FigureId) -> Setting {
     let help = format!("{}{rest}{unit}.", first.to_uppercase());
     let key = format!("targets.{}", figure.name);
     setting(&key, Shape::One, "N", &help, figure.allowed(), set, get)
+}
+
+fn otlp() -> Vec<Setting> {
+    let among = |setting: Setting, allowed: &str, check| setting.checked(allowed, check);
+    let headers = {
+        let set: Set = Box::new(|config, values| {
+            config.otlp.headers = parse_map(values)?;
+            Ok(())
+        });
+        let get: Get = Box::new(|config| config.otlp.headers.iter().map(|(k, v)| format!("{k}={v}")).collect());
+        let help = "Headers of every request, such as an authorization.";
+        setting("otlp.headers", Shape::Map, "NAME=VALUE", help, "header names, each with its value", set, get)
+    };
+    vec![
+        one(
+            "otlp.endpoint",
+            "URL",
+            "Push metrics and traces of starts there over OTLP. This and the other otlp settings go before the OTEL_* variables.",
+            |c| &mut c.otlp.endpoint,
+        ),
+        among(
+            one("otlp.protocol", "NAME", "How to talk to it; http/protobuf by default.", |c| &mut c.otlp.protocol),
+            "grpc, http/protobuf, http/json",
+            |v| matches!(v, "grpc" | "http/protobuf" | "http/json"),
+        ),
+        headers,
+        among(
+            one("otlp.compression", "NAME", "Compression of requests; none by default.", |c| &mut c.otlp.compression),
+            "gzip, none",
+            |v| matches!(v, "gzip" | "none"),
+        ),
+        one("otlp.timeout", "DURATION", "Longest wait for an answer; 10s by default.", |c| &mut c.otlp.timeout),
+        one("otlp.certificate", "PATH", "Certificates (PEM) to trust, in place of the system's.", |c| {
+            &mut c.otlp.certificate
+        }),
+        one("otlp.client-certificate", "PATH", "Certificate (PEM) to show the receiver.", |c| {
+            &mut c.otlp.client_certificate
+        }),
+        one("otlp.client-key", "PATH", "Its private key (PEM).", |c| &mut c.otlp.client_key),
+        one("otlp.interval", "DURATION", "Time between pushes of metrics; 1m by default.", |c| &mut c.otlp.interval),
+        among(
+            one(
+                "otlp.temporality",
+                "NAME",
+                "Counters since their start, or since the last push; cumulative by default.",
+                |c| &mut c.otlp.temporality,
+            ),
+            "cumulative, delta, lowmemory",
+            |v| matches!(v, "cumulative" | "delta" | "lowmemory"),
+        ),
+        among(
+            one("otlp.histograms", "NAME", "Form of histograms; explicit_bucket_histogram by default.", |c| {
+                &mut c.otlp.histograms
+            }),
+            "explicit_bucket_histogram, base2_exponential_bucket_histogram",
+            |v| matches!(v, "explicit_bucket_histogram" | "base2_exponential_bucket_histogram"),
+        ),
+        among(
+            one(
+                "otlp.identity",
+                "NAME",
+                "How a point tells its container: a Resource for each, or attributes on the point. By default attributes \
+                 where the endpoint is Prometheus' own (…/api/v1/otlp), which merges Resources, else resource.",
+                |c| &mut c.otlp.identity,
+            ),
+            "resource, attributes",
+            |v| matches!(v, "resource" | "attributes"),
+        ),
+        one("otlp.max-request-bytes", "N", "A push is cut into requests below this size, before compression.", |c| {
+            &mut c.otlp.max_request_bytes
+        }),
+        one("otlp.queue-bytes", "N", "What may wait while the receiver is away; the oldest goes first.", |c| {
+            &mut c.otlp.queue_bytes
+        }),
+    ]
 }
 
 fn web() -> Vec<Setting> {

@@ -12,6 +12,7 @@ mod negotiate;
 mod number;
 mod protobuf;
 mod text;
+pub mod wire;
 
 use crate::sample::Samples;
 

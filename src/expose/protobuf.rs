@@ -2,6 +2,7 @@
 //!
 //! Field numbers are those of `metrics.proto` in prometheus/client_model.
 
+use super::wire::{double, message, prefix_length, sint, string, uint, varint, zigzag};
 use crate::catalog::{FamilyId, Kind};
 use crate::sample::{Entity, Exemplar, Extra, Histogram, NATIVE_SCHEMA, Samples, ZERO_THRESHOLD};
 
@@ -123,56 +124,4 @@ fn exemplar(out: &mut Vec<u8>, e: &Exemplar) {
         uint(out, 1, seconds as u64);
         uint(out, 2, ((e.timestamp - seconds) * 1e9) as u64);
     });
-}
-
-fn tag(out: &mut Vec<u8>, field: u64, wire: u64) {
-    varint(out, field << 3 | wire);
-}
-
-fn uint(out: &mut Vec<u8>, field: u64, v: u64) {
-    tag(out, field, 0);
-    varint(out, v);
-}
-
-fn sint(out: &mut Vec<u8>, field: u64, v: i64) {
-    tag(out, field, 0);
-    varint(out, zigzag(v));
-}
-
-fn double(out: &mut Vec<u8>, field: u64, v: f64) {
-    tag(out, field, 1);
-    out.extend_from_slice(&v.to_le_bytes());
-}
-
-fn string(out: &mut Vec<u8>, field: u64, v: &str) {
-    tag(out, field, 2);
-    varint(out, v.len() as u64);
-    out.extend_from_slice(v.as_bytes());
-}
-
-fn message(out: &mut Vec<u8>, field: u64, content: impl FnOnce(&mut Vec<u8>)) {
-    tag(out, field, 2);
-    let start = out.len();
-    content(out);
-    prefix_length(out, start);
-}
-
-/// Puts the length of what was written since `start` before it.
-fn prefix_length(out: &mut Vec<u8>, start: usize) {
-    let end = out.len();
-    varint(out, (end - start) as u64);
-    let prefix = out.len() - end;
-    out[start..].rotate_right(prefix);
-}
-
-fn zigzag(v: i64) -> u64 {
-    ((v << 1) ^ (v >> 63)) as u64
-}
-
-fn varint(out: &mut Vec<u8>, mut v: u64) {
-    while v >= 0x80 {
-        out.push(v as u8 | 0x80);
-        v >>= 7;
-    }
-    out.push(v as u8);
 }

@@ -639,7 +639,7 @@ impl Drop for Prometheus {
 impl Prometheus {
     fn start(jobs: &[(&str, std::net::SocketAddr, &str)]) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let mut config = "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n".to_owned();
+        let mut config = "global: {scrape_interval: 3s, scrape_timeout: 3s}\nscrape_configs:\n".to_owned();
         for (name, address, path) in jobs {
             config += &format!(
                 "- job_name: {name}\n  metrics_path: {path}\n  static_configs: [{{targets: ['{address}']}}]\n"
@@ -671,7 +671,7 @@ impl Prometheus {
 
     #[track_caller]
     fn expect(&self, query: &str, want: f64) {
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(90);
         let mut got = None;
         while Instant::now() < end {
             got = self.query(query);

@@ -1,1 +1,928 @@
+//! OTLP against an independent decoder, against receivers that misbehave, and against a real collector.
 
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use kina_exporter::catalog::{self, FamilyId, Kind, Scope};
+use kina_exporter::config::{Config, Otlp};
+use kina_exporter::engine::{Collection, Engine, Shared};
+use kina_exporter::push::metrics::{Identity, Shape, Temporality, encode};
+use kina_exporter::push::{self, Push, Request};
+use kina_exporter::root::SECOND;
+use kina_exporter::runtime::Container;
+use kina_exporter::sample::{Entity, Histogram, LabelBlock, Samples};
+use kina_exporter::snapshot::ContainerFacts;
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data, number_data_point};
+use prost::Message;
+
+use crate::common::{self, skip};
+
+const NOW: i64 = 1_700_000_000 * SECOND;
+const STARTED: i64 = NOW - 100 * SECOND;
+
+fn shape(identity: Identity) -> Shape {
+    Shape {
+        identity,
+        temporality: Temporality::Cumulative,
+        exponential: false,
+        max_bytes: 3_500_000,
+        resource: vec![("service.name".into(), "kina".into()), ("host.name".into(), "box".into())],
+        started: NOW - 1000 * SECOND,
+    }
+}
+
+/// So many containers with a sample in every family; values tell family and container.
+fn collection(containers: usize, round: u64) -> Collection {
+    let mut c = Collection { samples: Samples::new(), ..Collection::default() };
+    c.snapshot.wall = NOW + round as i64 * 60 * SECOND;
+    c.snapshot.boot = 5000 * SECOND + round as i64 * 60 * SECOND;
+    for i in 0..containers {
+        let labels = vec![
+            ("id", format!("/docker/{i}")),
+            ("name", format!("web-{i}")),
+            ("image", "registry:5000/shop/web:1.2".to_owned()),
+            ("runtime", "docker".to_owned()),
+        ];
+        let container = Arc::new(Container {
+            native_id: format!("{i:064x}"),
+            labels: Arc::new(LabelBlock::new(labels)),
+            started: Some(STARTED),
+            ..Container::default()
+        });
+        c.samples.entity(&container.labels);
+        c.snapshot.containers.push(ContainerFacts { container, ..ContainerFacts::default() });
+    }
+    let samples = &mut c.samples;
+    for id in catalog::ids() {
+        let family = id.family();
+        let of = if family.scope == Scope::Container { containers } else { 1 };
+        for i in 0..of {
+            let block = c.snapshot.containers[i].container.labels.clone();
+            let entity = match family.scope {
+                Scope::Container => samples.entities().iter().position(|b| Arc::ptr_eq(b, &block)).map(entity_at),
+                _ => None,
+            };
+            let entity = entity.unwrap_or(Entity::NONE);
+            let pairs: Vec<_> = family.labels.iter().map(|k| (*k, "x")).collect();
+            let value = value(id, i, round);
+            match family.kind {
+                Kind::Counter | Kind::Gauge | Kind::Info => samples.push_with(id, entity, &pairs, value),
+                Kind::Summary => samples.push_summary(id, entity, &pairs, value, 7),
+                Kind::Histogram => samples.push_histogram(id, entity, &pairs, &histogram(family.buckets, round)),
+            }
+        }
+    }
+    c
+}
+
+thread_local! {
+    static ENTITIES: Vec<Entity> = {
+        let mut samples = Samples::new();
+        let block = Arc::new(LabelBlock::new(Vec::new()));
+        (0..20_000).map(|_| samples.entity(&block)).collect()
+    };
+}
+
+/// Entities are numbered as they are made.
+fn entity_at(i: usize) -> Entity {
+    ENTITIES.with(|all| all[i])
+}
+
+fn value(id: FamilyId, container: usize, round: u64) -> f64 {
+    (id.index() * 1000 + container) as f64 + round as f64 * 10.0
+}
+
+fn histogram(bounds: &'static [f64], round: u64) -> Histogram {
+    let mut h = Histogram::new(bounds);
+    for i in 0..10 * (round + 1) {
+        h.observe(0.001 * (i + 1) as f64);
+    }
+    let trace = vec![("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736".to_owned())];
+    h.observe_with(0.7, trace, 1_700_000_000.5);
+    h
+}
+
+fn requests(shape: &Shape, now: &Collection, before: Option<&Collection>) -> Vec<Request> {
+    let mut all = Vec::new();
+    encode(shape, now, before, &mut |request| {
+        all.push(request);
+        true
+    });
+    all
+}
+
+fn decoded(requests: &[Request]) -> Vec<ExportMetricsServiceRequest> {
+    requests.iter().map(|r| ExportMetricsServiceRequest::decode(&r.bytes[..]).unwrap()).collect()
+}
+
+fn text(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+    let value = |kv: &KeyValue| match kv.value.as_ref().and_then(|v| v.value.as_ref()) {
+        Some(Value::StringValue(s)) => s.clone(),
+        Some(Value::ArrayValue(a)) => match &a.values[0].value {
+            Some(Value::StringValue(s)) => format!("[{s}]"),
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    let all: BTreeMap<_, _> = attributes.iter().map(|kv| (kv.key.clone(), value(kv))).collect();
+    assert_eq!(all.len(), attributes.len(), "an attribute twice: {attributes:?}");
+    all
+}
+
+/// One point, flattened: what an assertion wants to see.
+#[derive(Debug, Clone)]
+struct Seen {
+    resource: BTreeMap<String, String>,
+    name: String,
+    unit: String,
+    /// gauge, level, sum, histogram, exponential, summary.
+    kind: &'static str,
+    delta: bool,
+    attributes: BTreeMap<String, String>,
+    start: u64,
+    time: u64,
+    /// Number, or sum.
+    value: Option<f64>,
+    count: u64,
+    flags: u32,
+}
+
+fn seen(requests: &[ExportMetricsServiceRequest]) -> Vec<Seen> {
+    let mut all = Vec::new();
+    for rm in requests.iter().flat_map(|r| &r.resource_metrics) {
+        let resource = text(&rm.resource.as_ref().unwrap().attributes);
+        assert_eq!(rm.scope_metrics.len(), 1);
+        assert_eq!(rm.scope_metrics[0].scope.as_ref().unwrap().name, "kina-exporter");
+        for metric in &rm.scope_metrics[0].metrics {
+            points(metric, &resource, &mut all);
+        }
+    }
+    all
+}
+
+fn points(metric: &Metric, resource: &BTreeMap<String, String>, all: &mut Vec<Seen>) {
+    let mut add = |kind, delta, attributes: &[KeyValue], start, time, value, count, flags| {
+        all.push(Seen {
+            resource: resource.clone(),
+            name: metric.name.clone(),
+            unit: metric.unit.clone(),
+            kind,
+            delta,
+            attributes: text(attributes),
+            start,
+            time,
+            value,
+            count,
+            flags,
+        });
+    };
+    let number = |v: &Option<number_data_point::Value>| {
+        v.as_ref().map(|v| match v {
+            number_data_point::Value::AsDouble(d) => *d,
+            number_data_point::Value::AsInt(i) => *i as f64,
+        })
+    };
+    match metric.data.as_ref().unwrap() {
+        Data::Gauge(g) => g.data_points.iter().for_each(|p| {
+            add("gauge", false, &p.attributes, p.start_time_unix_nano, p.time_unix_nano, number(&p.value), 0, p.flags)
+        }),
+        Data::Sum(s) => s.data_points.iter().for_each(|p| {
+            let kind = if s.is_monotonic { "sum" } else { "level" };
+            let delta = s.aggregation_temporality == 1;
+            assert!(delta || s.aggregation_temporality == 2);
+            add(kind, delta, &p.attributes, p.start_time_unix_nano, p.time_unix_nano, number(&p.value), 0, p.flags)
+        }),
+        Data::Histogram(h) => h.data_points.iter().for_each(|p| {
+            if p.flags == 0 {
+                assert_eq!(p.bucket_counts.len(), p.explicit_bounds.len() + 1);
+                assert_eq!(p.bucket_counts.iter().sum::<u64>(), p.count);
+            }
+            let delta = h.aggregation_temporality == 1;
+            add("histogram", delta, &p.attributes, p.start_time_unix_nano, p.time_unix_nano, p.sum, p.count, p.flags)
+        }),
+        Data::ExponentialHistogram(h) => h.data_points.iter().for_each(|p| {
+            let buckets = p.positive.as_ref().map_or(0, |b| b.bucket_counts.iter().sum());
+            assert_eq!(buckets + p.zero_count, p.count);
+            let delta = h.aggregation_temporality == 1;
+            add("exponential", delta, &p.attributes, p.start_time_unix_nano, p.time_unix_nano, p.sum, p.count, p.flags)
+        }),
+        Data::Summary(s) => s.data_points.iter().for_each(|p| {
+            let (start, time) = (p.start_time_unix_nano, p.time_unix_nano);
+            add("summary", false, &p.attributes, start, time, Some(p.sum), p.count, p.flags)
+        }),
+    }
+}
+
+fn of(points: &[Seen], id: FamilyId) -> Vec<&Seen> {
+    let family = id.family();
+    let own = |p: &&Seen| family.otel_attributes.iter().all(|(k, v)| p.attributes.get(*k).is_some_and(|a| a == v));
+    points.iter().filter(|p| p.name == family.otel_name()).filter(own).collect()
+}
+
+#[test]
+fn every_family_arrives_as_what_it_is() {
+    let c = collection(3, 0);
+    for identity in [Identity::Resource, Identity::Attributes] {
+        let points = seen(&decoded(&requests(&shape(identity), &c, None)));
+        assert_eq!(points.len(), c.samples.len());
+        for id in catalog::ids() {
+            let family = id.family();
+            let found = of(&points, id);
+            assert_eq!(found.len(), c.samples.table(id).len(), "{}", family.name);
+            for (i, p) in found.iter().enumerate() {
+                let level = family.otel.is_some() && family.unit != catalog::Unit::Seconds;
+                let kind = match family.kind {
+                    Kind::Counter => "sum",
+                    Kind::Gauge if level => "level",
+                    Kind::Gauge | Kind::Info => "gauge",
+                    Kind::Histogram => "histogram",
+                    Kind::Summary => "summary",
+                };
+                assert_eq!((p.kind, p.unit.as_str(), p.delta), (kind, family.otel_unit(), false), "{}", family.name);
+                assert_eq!((p.time, p.flags), (NOW as u64, 0));
+                let start = match family.scope {
+                    _ if kind == "gauge" => 0,
+                    Scope::Container => STARTED,
+                    Scope::Host => NOW - 5000 * SECOND,
+                    Scope::Events | Scope::Exporter => NOW - 1000 * SECOND,
+                };
+                assert_eq!(p.start, start as u64, "{}", family.name);
+                let want = match family.kind {
+                    Kind::Histogram => histogram(family.buckets, 0).sum,
+                    _ if id == catalog::CONTAINER_START_TIME || id == catalog::PROCESS_START_TIME => {
+                        NOW as f64 / SECOND as f64 - value(id, i, 0)
+                    }
+                    _ => value(id, i, 0),
+                };
+                assert_eq!(p.value, Some(want), "{}", family.name);
+                for label in family.labels.iter().filter(|l| **l != "container_id") {
+                    assert_eq!(p.attributes[catalog::attribute(label)], "x", "{}", family.name);
+                }
+                let who = if identity == Identity::Resource { &p.resource } else { &p.attributes };
+                if family.scope == Scope::Container {
+                    assert_eq!(who["container.name"], format!("web-{i}"));
+                    assert_eq!(who["container.image.name"], "registry:5000/shop/web");
+                    assert_eq!(who["container.image.tags"], "[1.2]");
+                    assert_eq!(who["container.runtime.name"], "docker");
+                    assert_eq!(p.resource.contains_key("service.name"), identity == Identity::Attributes);
+                } else {
+                    assert_eq!(p.resource["service.name"], "kina");
+                    assert!(!who.contains_key("container.name"));
+                }
+                assert_eq!(p.resource["host.name"], "box");
+            }
+        }
+    }
+}
+
+/// What Prometheus makes of an OpenTelemetry name: its own translator, for names of letters, dots and underscores.
+fn as_prometheus(name: &str, unit: &str, kind: &str) -> String {
+    let mut name = name.replace('.', "_");
+    let unit = match unit {
+        "s" => "seconds",
+        "By" => "bytes",
+        "By/s" => "bytes_per_second",
+        "J" => "joules",
+        "1" if kind == "gauge" => "ratio",
+        _ => "",
+    };
+    if !unit.is_empty() && !name.ends_with(unit) {
+        name = format!("{name}_{unit}");
+    }
+    if kind == "sum" { format!("{name}_total") } else { name }
+}
+
+#[test]
+fn our_own_names_survive_the_way_through_otlp() {
+    let points = seen(&decoded(&requests(&shape(Identity::Attributes), &collection(1, 0), None)));
+    for id in catalog::ids().filter(|id| id.name().starts_with("kina_")) {
+        let p = of(&points, id)[0];
+        assert_eq!(as_prometheus(&p.name, &p.unit, p.kind), id.name());
+    }
+    // No two families are one series there.
+    let mut names = HashMap::new();
+    for f in catalog::families() {
+        if let Some(other) = names.insert((f.otel_name(), f.otel_attributes), f.name) {
+            panic!("{} and {other} are both {}", f.name, f.otel_name());
+        }
+    }
+}
+
+#[test]
+fn requests_stay_below_their_size() {
+    let c = collection(300, 0);
+    for identity in [Identity::Resource, Identity::Attributes] {
+        for max_bytes in [20_000, 500_000, 3_500_000] {
+            let all = requests(&Shape { max_bytes, ..shape(identity) }, &c, None);
+            let total: usize = all.iter().map(|r| r.bytes.len()).sum();
+            let largest = all.iter().map(|r| r.bytes.len()).max().unwrap();
+            assert!(largest <= max_bytes, "{identity:?}: {largest} of {max_bytes}");
+            assert!(all.len() <= 2 + total / (max_bytes / 2), "{} requests for {total} bytes", all.len());
+            let points = seen(&decoded(&all));
+            assert_eq!(points.len(), c.samples.len());
+            assert_eq!(all.iter().map(|r| r.items).sum::<u64>(), points.len() as u64);
+        }
+    }
+    let mut taken = 0;
+    encode(&Shape { max_bytes: 20_000, ..shape(Identity::Resource) }, &c, None, &mut |_| {
+        taken += 1;
+        taken < 3
+    });
+    assert_eq!(taken, 3, "nothing more once one is refused");
+}
+
+#[test]
+fn exponential_histograms() {
+    let shape = Shape { exponential: true, ..shape(Identity::Resource) };
+    let requests = decoded(&requests(&shape, &collection(1, 0), None));
+    let points = seen(&requests);
+    let p = of(&points, catalog::NETWORK_RTT)[0];
+    assert_eq!((p.kind, p.count), ("exponential", 11));
+    let metrics = requests.iter().flat_map(|r| &r.resource_metrics).flat_map(|r| &r.scope_metrics[0].metrics);
+    for metric in metrics {
+        let Some(Data::ExponentialHistogram(h)) = &metric.data else { continue };
+        for p in &h.data_points {
+            // Each bucket holds what lies between its bounds, the upper one included.
+            let positive = p.positive.as_ref().unwrap();
+            let bound = |i: i32| 2f64.powf(f64::from(i) / 2f64.powi(p.scale));
+            let mut values: Vec<f64> = (0..10).map(|i| 0.001 * f64::from(i + 1)).collect();
+            values.push(0.7);
+            for (i, n) in positive.bucket_counts.iter().enumerate() {
+                let (low, high) = (bound(positive.offset + i as i32), bound(positive.offset + i as i32 + 1));
+                assert_eq!(values.iter().filter(|v| **v > low && **v <= high).count() as u64, *n);
+            }
+            assert_eq!(p.exemplars[0].trace_id.len(), 16);
+            assert_eq!(p.exemplars[0].time_unix_nano, 1_700_000_000_500_000_000);
+        }
+    }
+}
+
+#[test]
+fn containers_that_ended_are_marked_once() {
+    let (before, now) = (collection(3, 0), collection(2, 1));
+    for identity in [Identity::Resource, Identity::Attributes] {
+        let points = seen(&decoded(&requests(&shape(identity), &now, Some(&before))));
+        let marked: Vec<_> = points.iter().filter(|p| p.flags == 1).collect();
+        let families = catalog::families().iter().filter(|f| f.scope == Scope::Container).count();
+        assert_eq!(marked.len(), families, "each series of the one that ended");
+        for p in marked {
+            let who = if identity == Identity::Resource { &p.resource } else { &p.attributes };
+            assert_eq!(who["container.name"], "web-2");
+            assert_eq!((p.time, p.count), (now.snapshot.wall as u64, 0));
+            assert!(p.kind == "summary" || p.value.is_none());
+        }
+        assert_eq!(points.len() - families, now.samples.len());
+    }
+}
+
+#[test]
+fn delta_tells_what_changed() {
+    let delta = Shape { temporality: Temporality::Delta, ..shape(Identity::Resource) };
+    let (first, second) = (collection(2, 0), collection(3, 1));
+    let points = seen(&decoded(&requests(&delta, &first, None)));
+    assert!(of(&points, catalog::CPU_USER).is_empty(), "a counter's past is not a change");
+    assert_eq!(of(&points, catalog::STARTS)[0].value, Some(value(catalog::STARTS, 0, 0)), "counted since this start");
+
+    let points = seen(&decoded(&requests(&delta, &second, Some(&first))));
+    let changed = of(&points, catalog::CPU_USER);
+    assert_eq!(changed.len(), 2, "the third container started before the last push");
+    assert_eq!((changed[0].value, changed[0].delta), (Some(10.0), true));
+    assert_eq!((changed[0].start, changed[0].time), (NOW as u64, (NOW + 60 * SECOND) as u64));
+    let h = of(&points, catalog::NETWORK_RTT)[0];
+    assert_eq!((h.count, h.delta, h.start), (10, true, NOW as u64));
+    let level = of(&points, catalog::MEMORY_USAGE)[0];
+    assert_eq!((level.delta, level.value), (false, Some(value(catalog::MEMORY_USAGE, 0, 1))));
+
+    // Backwards is anew.
+    let points = seen(&decoded(&requests(&delta, &collection(2, 0), Some(&collection(2, 1)))));
+    assert_eq!(of(&points, catalog::CPU_USER)[1].value, Some(value(catalog::CPU_USER, 1, 0)));
+    assert_eq!(of(&points, catalog::NETWORK_RTT)[1].count, 11);
+
+    let low = Shape { temporality: Temporality::LowMemory, ..shape(Identity::Resource) };
+    let points = seen(&decoded(&requests(&low, &second, Some(&first))));
+    assert_eq!((of(&points, catalog::CPU_USER)[0].delta, of(&points, catalog::STARTS)[0].delta), (false, true));
+}
+
+#[test]
+fn python_decodes_the_same() {
+    const DECODE: &str = "
+import sys
+try:
+    from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest as R
+except ImportError:
+    sys.exit(42)
+r = R(); r.ParseFromString(sys.stdin.buffer.read())
+def points(m):
+    return getattr(m, m.WhichOneof('data')).data_points
+ms = [m for rm in r.resource_metrics for sm in rm.scope_metrics for m in sm.metrics]
+print(sum(len(points(m)) for m in ms), len({m.name for m in ms}), len(r.resource_metrics))
+assert r.ByteSize() == len(r.SerializeToString())
+";
+    let c = collection(4, 0);
+    let request = &requests(&shape(Identity::Resource), &c, None)[0];
+    let run = Command::new("python3").args(["-c", DECODE]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let Ok(mut child) = run else {
+        skip("python3 is not installed");
+        return;
+    };
+    let _ = child.stdin.take().unwrap().write_all(&request.bytes);
+    let output = child.wait_with_output().unwrap();
+    if output.status.code() == Some(42) {
+        skip("python3 has no opentelemetry-proto");
+        return;
+    }
+    let names: std::collections::HashSet<_> = catalog::families().iter().map(|f| f.otel_name()).collect();
+    let want = format!("{} {} {}", c.samples.len(), names.len(), 5);
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), want);
+}
+
+// ---- Receivers ---------------------------------------------------------------------------------------------------------
+
+/// What a receiver does with a request.
+#[derive(Debug, Clone)]
+enum Act {
+    Take,
+    Status(u16, Vec<(&'static str, String)>),
+    Grpc(u32, Option<String>),
+    Partial(i64),
+    Stall,
+    /// Ends the connection without an answer.
+    Close,
+}
+
+#[derive(Debug, Clone)]
+struct Got {
+    at: Instant,
+    path: String,
+    headers: http::HeaderMap,
+    version: http::Version,
+    body: Vec<u8>,
+}
+
+impl Got {
+    fn is_grpc(&self) -> bool {
+        self.headers["content-type"] == "application/grpc"
+    }
+
+    /// The message, out of its frame and compression.
+    fn message(&self) -> ExportMetricsServiceRequest {
+        let gzip =
+            ["content-encoding", "grpc-encoding"].iter().any(|h| self.headers.get(*h).is_some_and(|v| v == "gzip"));
+        let mut body = &self.body[..];
+        if self.is_grpc() {
+            assert_eq!(
+                (body[0], u32::from_be_bytes(body[1..5].try_into().unwrap())),
+                (u8::from(gzip), body.len() as u32 - 5)
+            );
+            body = &body[5..];
+        }
+        let mut plain = Vec::new();
+        match gzip {
+            true => _ = flate2::read::GzDecoder::new(body).read_to_end(&mut plain).unwrap(),
+            false => plain = body.to_vec(),
+        }
+        if self.headers["content-type"] == "application/json" {
+            return serde_json::from_slice(&plain).unwrap();
+        }
+        ExportMetricsServiceRequest::decode(&plain[..]).unwrap()
+    }
+}
+
+/// A receiver that does as told, once per request, and then takes everything.
+#[derive(Clone, Default)]
+struct Receiver {
+    acts: Arc<Mutex<std::collections::VecDeque<Act>>>,
+    got: Arc<Mutex<Vec<Got>>>,
+}
+
+impl Receiver {
+    fn with(acts: &[Act]) -> Self {
+        let receiver = Self::default();
+        receiver.acts.lock().unwrap().extend(acts.iter().cloned());
+        receiver
+    }
+
+    async fn listen(&self) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        self.serve(listener, None);
+        address
+    }
+
+    fn serve(&self, listener: tokio::net::TcpListener, tls: Option<tokio_rustls::TlsAcceptor>) {
+        let receiver = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                let (receiver, tls) = (receiver.clone(), tls.clone());
+                tokio::spawn(async move {
+                    match tls {
+                        Some(tls) => {
+                            let Ok(stream) = tls.accept(tcp).await else { return };
+                            receiver.connection(stream).await;
+                        }
+                        None => receiver.connection(tcp).await,
+                    }
+                });
+            }
+        });
+    }
+
+    async fn connection(&self, stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static) {
+        let receiver = self.clone();
+        let service = hyper::service::service_fn(move |request| {
+            let receiver = receiver.clone();
+            async move { receiver.answer(request).await }
+        });
+        let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+        let _ = server.serve_connection(TokioIo::new(stream), service).await;
+    }
+
+    async fn answer(
+        &self,
+        request: http::Request<hyper::body::Incoming>,
+    ) -> Result<http::Response<Full<Bytes>>, std::io::Error> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes().to_vec();
+        let got = Got {
+            at: Instant::now(),
+            path: parts.uri.path().to_owned(),
+            headers: parts.headers,
+            version: parts.version,
+            body,
+        };
+        let (grpc, json) = (got.is_grpc(), got.headers["content-type"] == "application/json");
+        self.got.lock().unwrap().push(got);
+        let act = self.acts.lock().unwrap().pop_front().unwrap_or(Act::Take);
+        let mut response = http::Response::new(Full::default());
+        let answer = |rejected: i64| {
+            let said = ExportMetricsPartialSuccess { rejected_data_points: rejected, error_message: "too old".into() };
+            let partial_success = (rejected > 0).then_some(said);
+            let message = ExportMetricsServiceResponse { partial_success };
+            if json {
+                return serde_json::to_vec(&message).unwrap();
+            }
+            let mut out = if grpc { vec![0; 5] } else { Vec::new() };
+            message.encode(&mut out).unwrap();
+            if grpc {
+                let length = out.len() as u32 - 5;
+                out[1..5].copy_from_slice(&length.to_be_bytes());
+            }
+            out
+        };
+        match act {
+            Act::Take => *response.body_mut() = answer(0).into(),
+            Act::Partial(n) => *response.body_mut() = answer(n).into(),
+            Act::Status(code, headers) => {
+                *response.status_mut() = code.try_into().unwrap();
+                for (name, value) in headers {
+                    response.headers_mut().insert(name, value.parse().unwrap());
+                }
+                return Ok(response);
+            }
+            Act::Grpc(code, details) => {
+                response.headers_mut().insert("grpc-status", code.into());
+                if let Some(details) = details {
+                    response.headers_mut().insert("grpc-status-details-bin", details.parse().unwrap());
+                }
+                return Ok(response);
+            }
+            Act::Stall => std::future::pending().await,
+            Act::Close => return Err(std::io::Error::other("closed")),
+        }
+        if grpc {
+            response.headers_mut().insert("grpc-status", 0.into());
+        }
+        Ok(response)
+    }
+
+    fn got(&self) -> Vec<Got> {
+        self.got.lock().unwrap().clone()
+    }
+
+    /// Waits until so many requests have come.
+    async fn wait_for(&self, requests: usize) -> Vec<Got> {
+        let end = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < end {
+            let got = self.got();
+            if got.len() >= requests {
+                return got;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{} requests of {requests}", self.got().len());
+    }
+}
+
+struct Exporter {
+    engine: Engine,
+    push: Push,
+    _dir: tempfile::TempDir,
+}
+
+fn exporter(otlp: Otlp, env: &[(&str, &str)]) -> Exporter {
+    let dir = common::tree(&[("proc/uptime", "1 1")]);
+    let root = kina_exporter::root::Root::at(dir.path(), kina_exporter::root::Clock::System);
+    let shared = Shared::new(root, Config { otlp, ..Config::default() });
+    shared.held.add(catalog::STARTS, &["docker", "nginx", "cold"], 3);
+    let engine = Engine::start(shared).unwrap();
+    let env = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    let push = push::start(&engine, &env).unwrap();
+    Exporter { engine, push, _dir: dir }
+}
+
+fn to(address: &str) -> Otlp {
+    Otlp {
+        endpoint: Some(format!("http://{address}")),
+        interval: Some(Duration::from_millis(100)),
+        timeout: Some(Duration::from_millis(700)),
+        ..Otlp::default()
+    }
+}
+
+impl Exporter {
+    /// The value of a series of the exporter's own counts, 0 when there is none.
+    async fn count(&self, id: FamilyId, labels: &[(&str, &str)]) -> f64 {
+        let c = self.engine.collect(kina_exporter::config::CollectorSet::ALL).await.unwrap();
+        let rows = &c.samples.table(id).rows;
+        let found = rows.iter().find(|r| {
+            let all: Vec<_> = c.samples.labels(r.entity, r.extra).collect();
+            labels.iter().all(|l| all.contains(l))
+        });
+        found.map_or(0.0, |r| r.value)
+    }
+}
+
+fn starts(got: &Got) -> f64 {
+    let points = seen(&[got.message()]);
+    of(&points, catalog::STARTS)[0].value.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_protocol_pushes_the_same() {
+    for (protocol, path, content_type, version) in [
+        ("http/protobuf", "/v1/metrics", "application/x-protobuf", http::Version::HTTP_11),
+        ("http/json", "/v1/metrics", "application/json", http::Version::HTTP_11),
+        (
+            "grpc",
+            "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+            "application/grpc",
+            http::Version::HTTP_2,
+        ),
+    ] {
+        for compression in ["none", "gzip"] {
+            let receiver = Receiver::default();
+            let mut otlp = to(&receiver.listen().await);
+            otlp.protocol = Some(protocol.into());
+            otlp.compression = Some(compression.into());
+            otlp.headers.insert("x-tenant".into(), "shop".into());
+            let exporter = exporter(otlp, &[]);
+            let got = receiver.wait_for(2).await;
+            assert_eq!((got[0].path.as_str(), got[0].version), (path, version));
+            assert_eq!(got[0].headers["content-type"], content_type);
+            assert_eq!(got[0].headers["x-tenant"], "shop");
+            assert!(got[0].headers["user-agent"].to_str().unwrap().contains("OTel-OTLP-Exporter-Rust/"));
+            assert_eq!(starts(&got[1]), 3.0);
+            assert!(exporter.count(catalog::OTLP_SENT, &[("signal", "metrics")]).await > 0.0);
+            exporter.push.shutdown().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_tried_again_is_and_the_rest_is_not() {
+    for (act, again) in [
+        (Act::Status(429, vec![]), true),
+        (Act::Status(502, vec![]), true),
+        (Act::Status(503, vec![("retry-after", "1".into())]), true),
+        (Act::Status(504, vec![]), true),
+        (Act::Status(400, vec![]), false),
+        (Act::Status(401, vec![]), false),
+        (Act::Status(413, vec![]), false),
+        (Act::Status(500, vec![]), false),
+        (Act::Status(307, vec![("location", "/".into())]), false),
+        (Act::Partial(2), false),
+        (Act::Stall, true),
+        (Act::Close, true),
+    ] {
+        tried_again("http/protobuf", act, again).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_statuses() {
+    // google.rpc.Status with a RetryInfo of one second.
+    let retry_info = {
+        use base64::Engine as _;
+        let info = b"\x0a\x02\x08\x01";
+        let url = b"type.googleapis.com/google.rpc.RetryInfo";
+        let any = [&[0x0a, url.len() as u8], &url[..], &[0x12, info.len() as u8], &info[..]].concat();
+        let status = [&[0x08, 8, 0x1a, any.len() as u8], &any[..]].concat();
+        base64::engine::general_purpose::STANDARD_NO_PAD.encode(status)
+    };
+    for code in 1..=16 {
+        let again = matches!(code, 1 | 4 | 10 | 11 | 14 | 15);
+        tried_again("grpc", Act::Grpc(code, None), again).await;
+    }
+    let took = tried_again("grpc", Act::Grpc(8, Some(retry_info)), true).await;
+    assert!((900..2000).contains(&took.as_millis()), "as the server said, not {took:?}");
+    tried_again("grpc", Act::Partial(2), false).await;
+    tried_again("grpc", Act::Status(503, vec![]), true).await;
+    tried_again("grpc", Act::Status(404, vec![]), false).await;
+    tried_again("grpc", Act::Close, true).await;
+}
+
+/// Whether the very same request comes again; how long after the first.
+async fn tried_again(protocol: &str, act: Act, again: bool) -> Duration {
+    let told = format!("{protocol} {act:?}");
+    let receiver = Receiver::with(std::slice::from_ref(&act));
+    let mut otlp = to(&receiver.listen().await);
+    otlp.protocol = Some(protocol.into());
+    let exporter = exporter(otlp, &[]);
+    let got = receiver.wait_for(2).await;
+    assert_eq!(got[0].body == got[1].body, again, "{told}");
+    let took = got[1].at - got[0].at;
+    if again {
+        assert!(took >= Duration::from_millis(450), "{told}: after {took:?} already");
+    }
+    // Nothing is sent twice but what was asked for again.
+    let got = receiver.wait_for(4).await;
+    let bodies: std::collections::HashSet<_> = got.iter().map(|g| &g.body).collect();
+    assert_eq!(bodies.len(), got.len() - usize::from(again), "{told}");
+    let rejected = exporter.count(catalog::OTLP_FAILED, &[("reason", "rejected")]).await;
+    let refused = exporter.count(catalog::OTLP_FAILED, &[("reason", "refused")]).await;
+    match act {
+        Act::Partial(n) => assert_eq!(rejected, n as f64, "{told}"),
+        _ if again => assert_eq!(refused, 0.0, "{told}"),
+        _ => {
+            let points = seen(&[got[0].message()]).len();
+            assert_eq!(refused, points as f64, "{told}");
+        }
+    }
+    exporter.push.shutdown().await;
+    took
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn down_then_up_and_flushed_at_the_end() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let exporter = exporter(Otlp { queue_bytes: 20_000, ..to(&address.to_string()) }, &[]);
+    let end = Instant::now() + Duration::from_secs(30);
+    let full = [("signal", "metrics"), ("reason", "queue_full")];
+    while exporter.count(catalog::OTLP_DROPPED, &full).await == 0.0 {
+        assert!(Instant::now() < end, "nothing is dropped");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let waiting = exporter.count(catalog::OTLP_QUEUE, &[("signal", "metrics")]).await;
+    assert!((1.0..40.0).contains(&waiting), "{waiting} requests in 20 kB");
+
+    let receiver = Receiver::default();
+    receiver.serve(tokio::net::TcpListener::bind(address).await.unwrap(), None);
+    receiver.wait_for(5).await;
+    exporter.engine.shared().held.add(catalog::STARTS, &["docker", "nginx", "cold"], 39);
+    exporter.push.shutdown().await;
+    let got = receiver.got();
+    let times: Vec<u64> = got.iter().map(|g| seen(&[g.message()])[0].time).collect();
+    assert!(times.is_sorted(), "oldest first");
+    assert_eq!(starts(got.last().unwrap()), 42.0, "what came last is flushed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_with_a_private_authority_and_a_client_certificate() {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let signed = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.signed_by(&key, &authority).unwrap(), key)
+    };
+    let (server, server_key) = signed("localhost");
+    let (client, client_key) = signed("exporter");
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: String| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let (ca, cert, key) = (
+        file("ca.pem", authority.pem()),
+        file("client.pem", client.pem()),
+        file("client.key", client_key.serialize_pem()),
+    );
+
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    let verifier =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build().unwrap();
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![server.der().clone()], server_key.serialize_der().try_into().unwrap())
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+
+    for protocol in ["http/protobuf", "grpc"] {
+        let receiver = Receiver::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        receiver.serve(listener, Some(acceptor.clone()));
+        let endpoint = Some(format!("https://localhost:{port}"));
+        let mut otlp = Otlp { endpoint, protocol: Some(protocol.into()), ..to("") };
+        otlp.certificate = Some(ca.clone());
+        let refused = exporter(otlp.clone(), &[]);
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        assert!(receiver.got().is_empty(), "{protocol}: taken without a client certificate");
+        drop(refused);
+        (otlp.client_certificate, otlp.client_key) = (Some(cert.clone()), Some(key.clone()));
+        let exporter = exporter(otlp, &[]);
+        assert_eq!(starts(&receiver.wait_for(1).await[0]), 3.0);
+        exporter.push.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unusable_files_are_named() {
+    let dir = common::tree(&[("empty.pem", "")]);
+    let shared = Shared::new(
+        kina_exporter::root::Root::at(dir.path(), kina_exporter::root::Clock::System),
+        Config {
+            otlp: Otlp {
+                endpoint: Some("https://localhost:1".into()),
+                certificate: Some(dir.path().join("empty.pem")),
+                ..Otlp::default()
+            },
+            ..Config::default()
+        },
+    );
+    let engine = Engine::start(shared).unwrap();
+    let told = push::start(&engine, &BTreeMap::new()).unwrap_err().to_string();
+    assert!(told.contains("empty.pem") && told.contains("no certificate"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxies_are_asked_unless_excepted() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let receiver = Receiver::default();
+    let address = receiver.listen().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://user:pass@{}", listener.local_addr().unwrap());
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (seen_by_proxy, target) = (asked.clone(), address.clone());
+    tokio::spawn(async move {
+        loop {
+            let (mut from, _) = listener.accept().await.unwrap();
+            let (asked, target) = (seen_by_proxy.clone(), target.clone());
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(from.read_u8().await.unwrap());
+                }
+                let head = String::from_utf8(head).unwrap();
+                asked.lock().unwrap().push(head.clone());
+                let mut to = tokio::net::TcpStream::connect(target).await.unwrap();
+                if head.starts_with("CONNECT") {
+                    from.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+                } else {
+                    to.write_all(head.as_bytes()).await.unwrap();
+                }
+                let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+            });
+        }
+    });
+    let endpoint = Some("http://collector.example:4317".to_owned());
+    for (protocol, asks) in [
+        ("http/protobuf", "POST http://collector.example:4317/v1/metrics "),
+        ("grpc", "CONNECT collector.example:4317 "),
+    ] {
+        let before = receiver.got().len();
+        let otlp = Otlp { endpoint: endpoint.clone(), protocol: Some(protocol.into()), ..to("") };
+        let exporter = exporter(otlp, &[("http_proxy", &proxy)]);
+        receiver.wait_for(before + 1).await;
+        let head = asked.lock().unwrap().last().unwrap().clone();
+        assert!(head.starts_with(asks), "{head}");
+        assert!(head.to_lowercase().contains("proxy-authorization: basic dxnlcjpwyxnz"), "{head}");
+        exporter.push.shutdown().await;
+    }
+    let before = asked.lock().unwrap().len();
+    let exporter = exporter(to(&address), &[("HTTP_PROXY", &proxy), ("NO_PROXY", "127.0.0.0/8")]);
+    receiver.wait_for(receiver.got().len() + 1).await;
+    assert_eq!(asked.lock().unwrap().len(), before);
+    exporter.push.shutdown().await;
+}

@@ -1,0 +1,545 @@
+//! Samples → OTLP metrics: `ExportMetricsServiceRequest` messages, written straight to the wire and cut by size.
+//!
+//! Field numbers are those of opentelemetry-proto's `metrics.proto` and `common.proto`.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
+
+use super::request::{Request, Requests};
+use crate::catalog::{self, FamilyId, Kind, Scope, Unit};
+use crate::engine::Collection;
+use crate::expose::wire::{bytes, double, fixed64, message, sint, string, tag, uint, varint};
+use crate::root::{Nanos, SECOND};
+use crate::runtime::Container;
+use crate::sample::{Entity, Exemplar, Extra, Histogram, LabelBlock, NATIVE_SCHEMA, Samples, SumRow, ZERO_THRESHOLD};
+
+/// Who a point is about: told by its Resource, or by its own attributes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// A Resource for each container, as the semantic conventions have it.
+    Resource,
+    /// One Resource, `container.*` on each point: for back ends that merge Resources, Prometheus above all.
+    Attributes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Temporality {
+    Cumulative,
+    /// Counters and histograms since the last push.
+    Delta,
+    /// As delta, but counters that the kernel keeps stay cumulative: nothing need be remembered for them.
+    LowMemory,
+}
+
+/// How samples are told in OTLP.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    pub identity: Identity,
+    pub temporality: Temporality,
+    /// Histograms as exponential ones, where their native buckets are known.
+    pub exponential: bool,
+    /// A request is cut before it grows beyond this. Receivers take 4 MiB unless told otherwise.
+    pub max_bytes: usize,
+    /// Attributes of every Resource.
+    pub resource: Vec<(String, String)>,
+    /// When the exporter started: since when it counts events.
+    pub started: Nanos,
+}
+
+/// What one OpenTelemetry metric is made of.
+struct Instrument {
+    name: String,
+    /// Fields of its `Metric` before the data.
+    heading: Vec<u8>,
+    data: Data,
+    /// More than one family where the conventions tell them apart by an attribute.
+    families: Vec<FamilyId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Data {
+    Gauge,
+    /// A sum that may fall: UpDownCounter.
+    Level,
+    Sum,
+    Histogram,
+    Summary,
+}
+
+fn instruments() -> &'static [Instrument] {
+    static ALL: LazyLock<Vec<Instrument>> = LazyLock::new(|| {
+        let mut all: Vec<Instrument> = Vec::new();
+        for id in catalog::ids() {
+            let family = id.family();
+            let name = family.otel_name().into_owned();
+            match all.iter_mut().find(|i| i.name == name) {
+                Some(instrument) => instrument.families.push(id),
+                None => {
+                    let mut heading = Vec::new();
+                    string(&mut heading, 1, &name);
+                    string(&mut heading, 2, family.help);
+                    string(&mut heading, 3, family.otel_unit());
+                    all.push(Instrument { name, heading, data: data(id), families: vec![id] });
+                }
+            }
+        }
+        all
+    });
+    &ALL
+}
+
+fn data(id: FamilyId) -> Data {
+    let family = id.family();
+    match family.kind {
+        Kind::Counter => Data::Sum,
+        Kind::Histogram => Data::Histogram,
+        Kind::Summary => Data::Summary,
+        // The conventions make levels of everything that adds up; an uptime does not.
+        Kind::Gauge if family.otel.is_some() && family.unit != Unit::Seconds => Data::Level,
+        Kind::Gauge | Kind::Info => Data::Gauge,
+    }
+}
+
+/// Encodes a collection, and of the one before it the containers that ended since, marked as gone. Hands over each
+/// request as soon as it is full; stops when one is refused.
+pub fn encode(shape: &Shape, now: &Collection, before: Option<&Collection>, send: &mut dyn FnMut(Request) -> bool) {
+    let mut requests = Requests::new(shape.max_bytes, send);
+    let time = now.snapshot.wall;
+    write(&Source::new(now), shape, time, before, &|_| true, &mut requests);
+    if let Some(before) = before {
+        let live: HashSet<&[u8]> = now.samples.entities().iter().map(|e| &e.text[..]).collect();
+        let ended = |e: usize| before.samples.entities().get(e).is_some_and(|e| !live.contains(&e.text[..]));
+        write(&Source { ended: true, ..Source::new(before) }, shape, time, None, &ended, &mut requests);
+    }
+    requests.finish();
+}
+
+/// A collection and who its entities are.
+struct Source<'a> {
+    collection: &'a Collection,
+    /// The container of each entity; None for the root cgroup, which is the machine, and where nobody knows it.
+    containers: Vec<Option<&'a Arc<Container>>>,
+    /// Its series ended: points say so and carry no value.
+    ended: bool,
+}
+
+impl<'a> Source<'a> {
+    fn new(collection: &'a Collection) -> Self {
+        let listed = collection.snapshot.containers.iter().map(|f| &f.container);
+        let by_block: HashMap<*const LabelBlock, &Arc<Container>> =
+            listed.map(|c| (Arc::as_ptr(&c.labels), c)).collect();
+        let blocks = collection.samples.entities().iter();
+        let containers = blocks.map(|b| by_block.get(&Arc::as_ptr(b)).copied().filter(|_| !is_root(b))).collect();
+        Self { collection, containers, ended: false }
+    }
+
+    fn container(&self, entity: usize) -> Option<&'a Arc<Container>> {
+        self.containers.get(entity).copied().flatten()
+    }
+
+    /// Attributes that tell which container it is.
+    fn identity(&self, out: &mut Vec<u8>, field: u64, entity: usize) {
+        if let Some(container) = self.container(entity)
+            && !container.native_id.starts_with('/')
+        {
+            attribute(out, field, "container.id", &container.native_id);
+        }
+        let Some(block) = self.collection.samples.entities().get(entity) else { return };
+        for (label, value) in &block.pairs {
+            let (value, tag) = if *label == "image" { split_image(value) } else { (value.as_str(), None) };
+            attribute(out, field, catalog::attribute(label), value);
+            if let Some(tag) = tag {
+                tags(out, field, tag);
+            }
+        }
+    }
+
+    fn resource(&self, shape: &Shape, group: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (key, value) in &shape.resource {
+            // `service.*` is the exporter's own; a container is not the exporter.
+            if group == MACHINE || !key.starts_with("service.") {
+                attribute(&mut out, 1, key, value);
+            }
+        }
+        if let Some(entity) = group.checked_sub(1) {
+            self.identity(&mut out, 1, entity as usize);
+        }
+        out
+    }
+}
+
+/// The group of everything that is not about one container; a container's is one more than its entity.
+const MACHINE: u32 = 0;
+
+/// Writes the samples of the entities that are wanted, group by group.
+fn write(
+    source: &Source,
+    shape: &Shape,
+    time: Nanos,
+    before: Option<&Collection>,
+    wanted: &dyn Fn(usize) -> bool,
+    requests: &mut Requests,
+) {
+    let samples = &source.collection.samples;
+    let blocks = samples.entities();
+    let group = |entity: Entity| match entity.index() {
+        Some(e) if shape.identity == Identity::Resource && !blocks.get(e).is_some_and(is_root) => e as u32 + 1,
+        _ => MACHINE,
+    };
+    // Of what ended, only entities: families of events outlive their containers.
+    let wanted = |entity: Entity| entity.index().map_or(!source.ended, wanted);
+    let mut families: Vec<FamilyWriter> = catalog::ids()
+        .map(|id| {
+            let rows = entities(samples, id).enumerate().filter(|(_, e)| wanted(*e));
+            let mut order: Vec<_> = rows.map(|(row, e)| (group(e), row as u32)).collect();
+            order.sort_unstable();
+            FamilyWriter::new(source, shape, time, id, order, before)
+        })
+        .collect();
+    let groups = if shape.identity == Identity::Resource { blocks.len() as u32 + 1 } else { 1 };
+    for group in 0..groups {
+        if !families.iter().any(|f| f.next(group).is_some()) {
+            continue;
+        }
+        requests.resource(source.resource(shape, group));
+        for instrument in instruments() {
+            requests.metric(&instrument.heading, ending(instrument, shape), field(instrument, shape));
+            for id in &instrument.families {
+                let Some(family) = families.get_mut(id.index()) else { continue };
+                while let Some(row) = family.next(group) {
+                    family.at += 1;
+                    family.row(row, requests);
+                }
+            }
+        }
+    }
+}
+
+fn is_root(block: &Arc<LabelBlock>) -> bool {
+    block.get("id") == Some("/")
+}
+
+/// Entities of all rows of a family: numbers, then summaries, then histograms.
+fn entities(samples: &Samples, id: FamilyId) -> impl Iterator<Item = Entity> {
+    let table = samples.table(id);
+    let rows = table.rows.iter().map(|r| r.entity);
+    rows.chain(table.sums.iter().map(|r| r.entity)).chain(table.hists.iter().map(|r| r.entity))
+}
+
+/// `registry:5000/name:tag@digest` → name without tag and digest, tag.
+fn split_image(image: &str) -> (&str, Option<&str>) {
+    let name = image.split('@').next().unwrap_or(image);
+    match name.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
+        _ => (name, None),
+    }
+}
+
+/// `KeyValue` with a string.
+fn attribute(out: &mut Vec<u8>, field: u64, key: &str, value: &str) {
+    let any = 1 + length_of_varint(value.len()) + value.len();
+    let pair = 1 + length_of_varint(key.len()) + key.len() + 1 + length_of_varint(any) + any;
+    tag(out, field, 2);
+    varint(out, pair as u64);
+    string(out, 1, key);
+    tag(out, 2, 2);
+    varint(out, any as u64);
+    string(out, 1, value);
+}
+
+/// `container.image.tags`, an array of one.
+fn tags(out: &mut Vec<u8>, field: u64, tag: &str) {
+    message(out, field, |out| {
+        string(out, 1, "container.image.tags");
+        message(out, 2, |out| message(out, 5, |out| message(out, 1, |out| string(out, 1, tag))));
+    });
+}
+
+fn length_of_varint(n: usize) -> usize {
+    (n.max(1).ilog2() / 7 + 1) as usize
+}
+
+/// The field of a `Metric` that holds its points.
+fn field(instrument: &Instrument, shape: &Shape) -> u64 {
+    match instrument.data {
+        Data::Gauge => 5,
+        Data::Level | Data::Sum => 7,
+        Data::Histogram if shape.exponential => 10,
+        Data::Histogram => 9,
+        Data::Summary => 11,
+    }
+}
+
+/// Fields of the data after its points: temporality (2), and for a sum that it never falls (3).
+fn ending(instrument: &Instrument, shape: &Shape) -> &'static [u8] {
+    let delta = instrument.families.iter().any(|id| is_delta(*id, shape));
+    match (instrument.data, delta) {
+        (Data::Gauge | Data::Summary, _) => &[],
+        (Data::Level, _) | (Data::Histogram, false) => &[0x10, 2],
+        (Data::Histogram, true) => &[0x10, 1],
+        (Data::Sum, false) => &[0x10, 2, 0x18, 1],
+        (Data::Sum, true) => &[0x10, 1, 0x18, 1],
+    }
+}
+
+fn is_delta(id: FamilyId, shape: &Shape) -> bool {
+    let family = id.family();
+    let counts = matches!(family.kind, Kind::Counter | Kind::Histogram);
+    let held_here = matches!(family.scope, Scope::Events | Scope::Exporter) || family.kind == Kind::Histogram;
+    match shape.temporality {
+        Temporality::Cumulative => false,
+        Temporality::Delta => counts,
+        Temporality::LowMemory => counts && held_here,
+    }
+}
+
+/// Values of a family at the last push, by identity and extra labels.
+type Known<'a, V> = HashMap<(&'a [u8], &'a [u8]), V>;
+
+struct FamilyWriter<'a> {
+    source: &'a Source<'a>,
+    shape: &'a Shape,
+    id: FamilyId,
+    data: Data,
+    time: Nanos,
+    /// Rows in the order in which they are written, by group.
+    order: Vec<(u32, u32)>,
+    at: usize,
+    delta: bool,
+    /// When the last push was, in delta mode.
+    last_push: Option<Nanos>,
+    known: Known<'a, f64>,
+    known_histograms: Known<'a, &'a Histogram>,
+}
+
+impl<'a> FamilyWriter<'a> {
+    fn new(
+        source: &'a Source<'a>,
+        shape: &'a Shape,
+        time: Nanos,
+        id: FamilyId,
+        order: Vec<(u32, u32)>,
+        before: Option<&'a Collection>,
+    ) -> Self {
+        let delta = is_delta(id, shape);
+        let (mut known, mut known_histograms) = (HashMap::new(), HashMap::new());
+        let before = before.filter(|_| delta);
+        if let Some(samples) = before.map(|c| &c.samples) {
+            let key = |entity, extra| (samples.entity_text(entity), samples.extra_text(extra));
+            let table = samples.table(id);
+            known = table.rows.iter().map(|r| (key(r.entity, r.extra), r.value)).collect();
+            known_histograms = table.hists.iter().map(|r| (key(r.entity, r.extra), samples.histogram(r))).collect();
+        }
+        let last_push = before.map(|c| c.snapshot.wall);
+        Self { source, shape, id, data: data(id), time, order, at: 0, delta, last_push, known, known_histograms }
+    }
+
+    /// The next row, if it is of this group.
+    fn next(&self, group: u32) -> Option<usize> {
+        self.order.get(self.at).filter(|(g, _)| *g == group).map(|(_, row)| *row as usize)
+    }
+
+    fn row(&self, row: usize, requests: &mut Requests) {
+        let samples = &self.source.collection.samples;
+        let table = samples.table(self.id);
+        let sums = row.wrapping_sub(table.rows.len());
+        let hists = sums.wrapping_sub(table.sums.len());
+        if let Some(r) = table.rows.get(row) {
+            if let Some((start, value)) = self.number(r.entity, r.extra, self.converted(r.value)) {
+                requests.point(|out| self.number_point(out, r.entity, r.extra, start, value));
+            }
+        } else if let Some(r) = table.sums.get(sums) {
+            requests.point(|out| self.summary_point(out, r));
+        } else if let Some(r) = table.hists.get(hists) {
+            let whole = samples.histogram(r);
+            let Some((start, since)) = self.difference(r.entity, r.extra, whole) else { return };
+            let h = since.as_ref().unwrap_or(whole);
+            requests.point(|out| match self.shape.exponential {
+                true => self.exponential_point(out, r.entity, r.extra, start, h),
+                false => self.histogram_point(out, r.entity, r.extra, start, h),
+            });
+        }
+    }
+
+    /// A start time is told as what has passed since.
+    fn converted(&self, value: f64) -> f64 {
+        if self.id == catalog::CONTAINER_START_TIME || self.id == catalog::PROCESS_START_TIME {
+            return self.time as f64 / SECOND as f64 - value;
+        }
+        value
+    }
+
+    /// Since when a series of this entity counts; 0 where nobody knows.
+    fn start(&self, entity: Entity) -> Nanos {
+        let snapshot = &self.source.collection.snapshot;
+        if let Some(container) = entity.index().and_then(|e| self.source.container(e)) {
+            return container.started.unwrap_or(0);
+        }
+        match self.id.family().scope {
+            Scope::Events | Scope::Exporter => self.shape.started,
+            // The kernel counts from its own start.
+            Scope::Host | Scope::Container => snapshot.wall - snapshot.boot,
+        }
+    }
+
+    fn key(&self, entity: Entity, extra: Extra) -> (&[u8], &[u8]) {
+        let samples = &self.source.collection.samples;
+        (samples.entity_text(entity), samples.extra_text(extra))
+    }
+
+    /// Start and value; of the change since the last push in delta mode. A counter that is seen for the first time tells
+    /// nothing yet, unless it began after the last push; one that fell began anew.
+    fn number(&self, entity: Entity, extra: Extra, value: f64) -> Option<(Nanos, f64)> {
+        let start = self.start(entity);
+        if !self.delta || self.source.ended {
+            return Some((start, value));
+        }
+        match (self.known.get(&self.key(entity, extra)), self.last_push) {
+            (Some(old), Some(at)) if *old <= value => Some((at, value - old)),
+            (Some(_), _) => Some((start, value)),
+            (None, _) => self.is_new(start).then_some((start, value)),
+        }
+    }
+
+    /// The same for a histogram; without one, it is the whole.
+    fn difference(&self, entity: Entity, extra: Extra, h: &Histogram) -> Option<(Nanos, Option<Histogram>)> {
+        let start = self.start(entity);
+        if !self.delta || self.source.ended {
+            return Some((start, None));
+        }
+        match (self.known_histograms.get(&self.key(entity, extra)), self.last_push) {
+            (Some(old), Some(at)) => Some(h.since(old).map_or((start, None), |since| (at, Some(since)))),
+            _ => self.is_new(start).then_some((start, None)),
+        }
+    }
+
+    fn is_new(&self, start: Nanos) -> bool {
+        match self.id.family().scope {
+            Scope::Events | Scope::Exporter => true,
+            Scope::Container | Scope::Host => self.last_push.is_some_and(|at| start >= at),
+        }
+    }
+
+    fn times(&self, out: &mut Vec<u8>, start: Nanos) {
+        // A gauge has no beginning.
+        if self.data != Data::Gauge && start > 0 {
+            fixed64(out, 2, start as u64);
+        }
+        fixed64(out, 3, self.time as u64);
+    }
+
+    fn flags(&self, out: &mut Vec<u8>, field: u64) {
+        if self.source.ended {
+            // DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
+            uint(out, field, 1);
+        }
+    }
+
+    fn attributes(&self, out: &mut Vec<u8>, field: u64, entity: Entity, extra: Extra) {
+        for (key, value) in self.id.family().otel_attributes {
+            attribute(out, field, key, value);
+        }
+        if let (Identity::Attributes, Some(e)) = (self.shape.identity, entity.index()) {
+            self.source.identity(out, field, e);
+        }
+        let labels = self.source.collection.samples.labels(Entity::NONE, extra);
+        // Which container it is has been told.
+        for (label, value) in labels.filter(|(label, _)| *label != "container_id" || entity == Entity::NONE) {
+            attribute(out, field, catalog::attribute(label), value);
+        }
+    }
+
+    fn summary_point(&self, out: &mut Vec<u8>, r: &SumRow) {
+        self.times(out, self.start(r.entity));
+        if !self.source.ended {
+            fixed64(out, 4, r.count);
+            double(out, 5, r.sum);
+        }
+        self.attributes(out, 7, r.entity, r.extra);
+        self.flags(out, 8);
+    }
+
+    fn number_point(&self, out: &mut Vec<u8>, entity: Entity, extra: Extra, start: Nanos, value: f64) {
+        self.times(out, start);
+        let family = self.id.family();
+        let whole = family.unit == Unit::Bytes || (family.unit == Unit::Count && self.data != Data::Gauge);
+        if !self.source.ended {
+            if whole && value.fract() == 0.0 && value.abs() < i64::MAX as f64 {
+                fixed64(out, 6, value as i64 as u64);
+            } else {
+                double(out, 4, value);
+            }
+        }
+        self.attributes(out, 7, entity, extra);
+        self.flags(out, 8);
+    }
+
+    fn histogram_point(&self, out: &mut Vec<u8>, entity: Entity, extra: Extra, start: Nanos, h: &Histogram) {
+        self.times(out, start);
+        if !self.source.ended {
+            fixed64(out, 4, h.count);
+            double(out, 5, h.sum);
+            packed(out, 6, h.counts.iter().copied());
+            packed(out, 7, h.bounds.iter().map(|b| b.to_bits()));
+            self.exemplars(out, 8, h);
+        }
+        self.attributes(out, 9, entity, extra);
+        self.flags(out, 10);
+    }
+
+    fn exponential_point(&self, out: &mut Vec<u8>, entity: Entity, extra: Extra, start: Nanos, h: &Histogram) {
+        self.attributes(out, 1, entity, extra);
+        self.times(out, start);
+        if !self.source.ended {
+            fixed64(out, 4, h.count);
+            double(out, 5, h.sum);
+            sint(out, 6, NATIVE_SCHEMA.into());
+            fixed64(out, 7, h.native_zero);
+            if let (Some((first, _)), Some((last, _))) = (h.native.first(), h.native.last()) {
+                message(out, 8, |out| {
+                    // A bucket is counted here from its lower bound, in Prometheus from its upper one.
+                    sint(out, 1, i64::from(*first) - 1);
+                    message(out, 2, |out| {
+                        let mut native = h.native.iter().peekable();
+                        for index in *first..=*last {
+                            varint(out, native.next_if(|(i, _)| *i == index).map_or(0, |(_, n)| *n));
+                        }
+                    });
+                });
+            }
+            self.exemplars(out, 11, h);
+            double(out, 14, ZERO_THRESHOLD);
+        }
+        self.flags(out, 10);
+    }
+
+    fn exemplars(&self, out: &mut Vec<u8>, field: u64, h: &Histogram) {
+        for e in &h.exemplars {
+            message(out, field, |out| exemplar(out, e));
+        }
+    }
+}
+
+fn exemplar(out: &mut Vec<u8>, e: &Exemplar) {
+    fixed64(out, 2, (e.timestamp * 1e9) as u64);
+    double(out, 3, e.value);
+    for (label, value) in &e.labels {
+        match (*label, hex(value)) {
+            ("span_id", Some(id)) if id.len() == 8 => bytes(out, 4, &id),
+            ("trace_id", Some(id)) if id.len() == 16 => bytes(out, 5, &id),
+            _ => attribute(out, 7, label, value),
+        }
+    }
+}
+
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text.chars().map(|c| c.to_digit(16).map(|d| d as u8)).collect();
+    digits.filter(|d| d.len() % 2 == 0).map(|d| d.chunks(2).map(|p| p.iter().fold(0, |n, d| n << 4 | d)).collect())
+}
+
+fn packed(out: &mut Vec<u8>, field: u64, values: impl ExactSizeIterator<Item = u64>) {
+    tag(out, field, 2);
+    varint(out, 8 * values.len() as u64);
+    values.for_each(|v| out.extend_from_slice(&v.to_le_bytes()));
+}

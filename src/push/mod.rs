@@ -1,0 +1,149 @@
+//! OTLP: the same samples pushed, and every start as a trace, beside `/metrics`.
+//!
+//! A push never meets a scrape: it collects as a scrape does, encodes and compresses on a thread of its own, one request
+//! at a time, and hands each to the task that talks with the receiver. While the receiver is away, requests wait in a
+//! queue of bounded size. Counters are cumulative unless asked otherwise, so that what is lost heals with the next push.
+//!
+//! Messages are written to the wire by hand and sent over one connection that is ours: the SDK's instruments know neither a
+//! Resource nor a start time for each container, and its exporters neither private certificates nor a size of requests.
+
+mod exchange;
+pub mod metrics;
+mod pusher;
+mod queue;
+mod request;
+pub mod settings;
+mod transport;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use prost::Message;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use crate::config::CollectorSet;
+use crate::engine::{Collection, Engine, Shared};
+use pusher::Pusher;
+use queue::Packed;
+pub use request::Request;
+use settings::{Endpoint, Protocol, Settings};
+use transport::Transport;
+pub use transport::Unusable;
+
+/// The tasks that push; nothing where nothing is to be pushed.
+#[derive(Debug)]
+pub struct Push {
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Starts pushing, as the configuration and the environment want it. Within a tokio runtime.
+pub fn start(engine: &Engine, env: &BTreeMap<String, String>) -> Result<Push, Unusable> {
+    let shared = engine.shared();
+    let host = sysinfo::System::host_name().unwrap_or_default();
+    let settings = settings::settings(&shared.config().otlp, env, &host, shared.root.clock.wall());
+    for warning in &settings.warnings {
+        tracing::warn!("OTLP: {warning}");
+    }
+    let mut push = Push { stop: watch::Sender::new(false), tasks: Vec::new() };
+    if let Some(endpoint) = settings.metrics.clone() {
+        let outbox = push.pusher(shared, endpoint.clone(), &settings, env)?;
+        let metrics = Metrics { engine: engine.clone(), settings, endpoint, outbox, before: None };
+        push.tasks.push(tokio::spawn(metrics.run(push.stop.subscribe())));
+    }
+    Ok(push)
+}
+
+impl Push {
+    fn pusher(
+        &mut self,
+        shared: &Arc<Shared>,
+        endpoint: Endpoint,
+        settings: &Settings,
+        env: &BTreeMap<String, String>,
+    ) -> Result<mpsc::Sender<Packed>, Unusable> {
+        let transport = Transport::new(&endpoint, env, &shared.root)?;
+        tracing::info!(uri = %endpoint.uri, protocol = ?endpoint.protocol, "OTLP: pushing");
+        let pusher = Pusher::new(shared.clone(), endpoint, transport, settings.queue_bytes);
+        let (outbox, inbox) = mpsc::channel(1);
+        self.tasks.push(tokio::spawn(pusher.run(inbox, settings.export_timeout)));
+        Ok(outbox)
+    }
+
+    /// Pushes once more and ends; whatever can't be sent in time is dropped and counted.
+    pub async fn shutdown(self) {
+        let _ = self.stop.send(true);
+        for task in self.tasks {
+            let _ = task.await;
+        }
+    }
+}
+
+/// The task that collects and encodes.
+struct Metrics {
+    engine: Engine,
+    settings: Settings,
+    endpoint: Endpoint,
+    outbox: mpsc::Sender<Packed>,
+    before: Option<Arc<Collection>>,
+}
+
+impl Metrics {
+    async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut ticks = tokio::time::interval(self.settings.interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // The first is at once: nothing has been seen by then.
+        ticks.tick().await;
+        loop {
+            let stopped = tokio::select! {
+                _ = ticks.tick() => false,
+                _ = stop.wait_for(|stopped| *stopped) => true,
+            };
+            if self.push().await.is_none() || stopped {
+                return;
+            }
+        }
+    }
+
+    /// Collects, encodes, hands over. None once nobody collects or takes any more.
+    async fn push(&mut self) -> Option<()> {
+        let now = self.engine.collect(CollectorSet::ALL).await.ok()?;
+        let before = self.before.replace(now.clone());
+        let (shape, endpoint, outbox) = (self.settings.shape.clone(), self.endpoint.clone(), self.outbox.clone());
+        let encoded = tokio::task::spawn_blocking(move || {
+            metrics::encode(&shape, &now, before.as_deref(), &mut |request| match pack(&endpoint, request) {
+                Ok(packed) => outbox.blocking_send(packed).is_ok(),
+                Err(e) => {
+                    tracing::error!("OTLP: a request can't be packed: {e}");
+                    false
+                }
+            });
+        });
+        encoded.await.ok()
+    }
+}
+
+/// Puts a request of metrics into the form in which it is sent.
+fn pack(endpoint: &Endpoint, request: Request) -> io::Result<Packed> {
+    let body = match endpoint.protocol {
+        Protocol::Grpc | Protocol::HttpProtobuf => request.bytes,
+        Protocol::HttpJson => {
+            let message = ExportMetricsServiceRequest::decode(&request.bytes[..]).map_err(io::Error::other)?;
+            serde_json::to_vec(&message)?
+        }
+    };
+    Ok(Packed { body: compressed(endpoint, body)?, items: request.items })
+}
+
+fn compressed(endpoint: &Endpoint, body: Vec<u8>) -> io::Result<Bytes> {
+    if !endpoint.gzip {
+        return Ok(body.into());
+    }
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&body)?;
+    Ok(encoder.finish()?.into())
+}

@@ -1,0 +1,146 @@
+//! The task that sends one signal: what comes in is queued, and sent as soon as the receiver lets it.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::exchange::{Outcome, exchange};
+use super::queue::{Packed, Queue};
+use super::settings::{Endpoint, Signal};
+use super::transport::Transport;
+use crate::catalog;
+use crate::engine::Shared;
+use crate::root::{Nanos, SECOND};
+
+/// First and longest wait between attempts; doubled in between, each with jitter.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+pub struct Pusher {
+    shared: Arc<Shared>,
+    endpoint: Endpoint,
+    transport: Transport,
+    queue: Queue,
+    /// Failed attempts in a row.
+    attempts: u32,
+    /// On the boot clock: no attempt before.
+    not_before: Nanos,
+}
+
+impl Pusher {
+    pub fn new(shared: Arc<Shared>, endpoint: Endpoint, transport: Transport, queue_bytes: usize) -> Self {
+        Self { shared, endpoint, transport, queue: Queue::new(queue_bytes), attempts: 0, not_before: 0 }
+    }
+
+    /// Runs until nothing more can come in, then sends what is left, for at most `last`.
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Packed>, last: Duration) {
+        loop {
+            let wait = self.wait();
+            if wait == Duration::ZERO && !self.queue.is_empty() {
+                self.attempt().await;
+                continue;
+            }
+            tokio::select! {
+                packed = inbox.recv() => match packed {
+                    Some(packed) => self.take(packed),
+                    None => break,
+                },
+                () = tokio::time::sleep(wait), if !self.queue.is_empty() => {}
+            }
+        }
+        let flushed = tokio::time::timeout(last, async {
+            while !self.queue.is_empty() {
+                tokio::time::sleep(self.wait()).await;
+                self.attempt().await;
+            }
+        });
+        let flushed = flushed.await.is_ok();
+        let left = self.queue.items();
+        if !flushed && left > 0 {
+            self.drop_items("shutdown", left);
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let left = self.not_before - self.shared.root.clock.boot();
+        Duration::from_nanos(left.max(0) as u64)
+    }
+
+    fn signal(&self) -> &'static str {
+        match self.endpoint.signal {
+            Signal::Metrics => "metrics",
+            Signal::Traces => "traces",
+        }
+    }
+
+    fn take(&mut self, packed: Packed) {
+        let dropped = self.queue.push(packed);
+        if dropped > 0 {
+            self.drop_items("queue_full", dropped);
+        }
+        self.show_queue();
+    }
+
+    fn drop_items(&self, reason: &str, items: u64) {
+        self.shared.held.add(catalog::OTLP_DROPPED, &[self.signal(), reason], items);
+        tracing::warn!(signal = self.signal(), reason, items, "OTLP: dropped before it was sent");
+    }
+
+    fn show_queue(&self) {
+        self.shared.held.set(catalog::OTLP_QUEUE, &[self.signal()], self.queue.len() as f64);
+    }
+
+    /// Sends the oldest request once. It leaves the queue unless it is to be tried again.
+    async fn attempt(&mut self) {
+        let Some(packed) = self.queue.front().cloned() else { return };
+        let clock = &self.shared.root.clock;
+        let (begin, now) = (clock.boot(), clock.wall());
+        let outcome = exchange(&mut self.transport, &self.endpoint, packed.body, now).await;
+        let took = (self.shared.root.clock.boot() - begin) as f64 / SECOND as f64;
+        self.shared.held.observe(catalog::OTLP_DURATION, &[self.signal()], took, None);
+        match outcome {
+            Outcome::Taken { rejected, message } => self.taken(packed.items, rejected, &message),
+            Outcome::Refused { why } => {
+                self.shared.held.add(catalog::OTLP_FAILED, &[self.signal(), "refused"], packed.items);
+                tracing::warn!(signal = self.signal(), uri = %self.endpoint.uri, items = packed.items, %why, "OTLP: refused");
+            }
+            Outcome::Later { after, why } => return self.later(after, &why),
+        }
+        self.attempts = 0;
+        self.not_before = 0;
+        self.queue.pop();
+        self.show_queue();
+    }
+
+    fn taken(&self, items: u64, rejected: u64, message: &str) {
+        let rejected = rejected.min(items);
+        self.shared.held.add(catalog::OTLP_SENT, &[self.signal()], items - rejected);
+        if rejected > 0 {
+            self.shared.held.add(catalog::OTLP_FAILED, &[self.signal(), "rejected"], rejected);
+        }
+        if rejected > 0 || !message.is_empty() {
+            tracing::warn!(signal = self.signal(), rejected, message, "OTLP: the receiver has a word on what it took");
+        }
+    }
+
+    fn later(&mut self, after: Option<Duration>, why: &str) {
+        let wait = after.unwrap_or_else(|| back_off(self.attempts));
+        if self.attempts == 0 {
+            tracing::warn!(signal = self.signal(), uri = %self.endpoint.uri, ?wait, why, "OTLP: will try again");
+        } else {
+            tracing::debug!(signal = self.signal(), ?wait, why, "OTLP: will try again");
+        }
+        self.attempts += 1;
+        let wait = i64::try_from(wait.as_nanos()).unwrap_or(Nanos::MAX);
+        self.not_before = self.shared.root.clock.boot().saturating_add(wait);
+    }
+}
+
+/// Between half and all of a wait that doubles with each failure: receivers come back to a crowd that is spread.
+fn back_off(attempts: u32) -> Duration {
+    let whole = FIRST_WAIT.saturating_mul(1 << attempts.min(10)).min(LONGEST_WAIT);
+    let noise = RandomState::new().hash_one(attempts) % 1000;
+    whole / 2 + (whole / 2).mul_f64(noise as f64 / 1000.0)
+}
