@@ -9,6 +9,7 @@ mod bench;
 mod check;
 mod flags;
 mod log;
+mod record_start;
 mod reload;
 mod serve;
 mod snapshot;
@@ -48,6 +49,8 @@ enum Command {
     Snapshot(snapshot::Args),
     /// Validate the configuration and say what this host offers
     Check(check::Args),
+    /// Report a container's start to a running exporter, from a shell or as an OCI hook
+    RecordStart(Box<record_start::Args>),
     /// Measure what the exporter costs
     #[cfg(target_os = "linux")]
     #[command(subcommand)]
@@ -74,6 +77,7 @@ pub fn main() -> ExitCode {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => with_config(&given, |config| serve::run(config, given.clone())),
         Command::Snapshot(args) => with_config(&given, |config| snapshot::run(config, &args)),
+        Command::RecordStart(args) => record_start::run(&args),
         Command::Check(args) => check::run(&given, &args),
         #[cfg(target_os = "linux")]
         Command::Bench(bench) => bench::run(bench),

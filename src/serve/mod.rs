@@ -8,7 +8,7 @@
 //! | `--web.config.file`: TLS, users, headers, rate limit | [`web`] |
 //! | `/metrics` | [`metrics`] |
 //! | which containers are shown, with what rates | [`containers`] |
-//! | `/api/v1/…` | [`api`] |
+//! | `/api/v1/…` | [`api`], [`startups`] |
 //! | `/` | [`page`] |
 
 mod api;
@@ -20,6 +20,7 @@ mod page;
 mod query;
 mod respond;
 mod route;
+mod startups;
 pub mod web;
 
 use std::net::SocketAddr;

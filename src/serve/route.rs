@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use super::listen::Peer;
 use super::respond::{Body, busy, full, text};
 use super::web::Verdict;
-use super::{App, api, metrics, page};
+use super::{App, api, metrics, page, startups};
 use crate::catalog;
 
 /// Everything that answers. A new route is added here: its path, its methods, its name in `kina_http_requests_total`, and
@@ -18,6 +18,7 @@ enum Route {
     Metrics,
     Page,
     Containers,
+    Startups,
     Healthy,
     Ready,
     Reload,
@@ -32,6 +33,7 @@ impl Route {
         Some(match path {
             "/" => Self::Page,
             "/api/v1/containers" => Self::Containers,
+            "/api/v1/startups" => Self::Startups,
             "/-/healthy" => Self::Healthy,
             "/-/ready" => Self::Ready,
             "/-/reload" => Self::Reload,
@@ -42,6 +44,7 @@ impl Route {
     fn methods(self) -> &'static [Method] {
         match self {
             Self::Reload => &[Method::POST],
+            Self::Startups => &[Method::GET, Method::HEAD, Method::POST],
             _ => &[Method::GET, Method::HEAD],
         }
     }
@@ -52,6 +55,7 @@ impl Route {
             Self::Metrics => "metrics",
             Self::Page => "page",
             Self::Containers => "containers",
+            Self::Startups => "startups",
             Self::Healthy => "healthy",
             Self::Ready => "ready",
             Self::Reload => "reload",
@@ -64,6 +68,8 @@ impl Route {
             Self::Metrics => metrics::answer(app, query, request.headers()).await,
             Self::Page => page::answer(app, query).await,
             Self::Containers => api::containers(app, query).await,
+            Self::Startups if request.method() == Method::POST => startups::record(app, peer, request).await,
+            Self::Startups => startups::last(app, query),
             Self::Healthy => text(StatusCode::OK, "kina-exporter is healthy"),
             Self::Ready if app.ready() => text(StatusCode::OK, "kina-exporter is ready"),
             Self::Ready => busy("asking the runtimes for their containers", 1),
@@ -154,6 +160,6 @@ fn method_not_allowed(route: Route) -> Response<Body> {
 fn not_found(telemetry_path: &str) -> Response<Body> {
     text(
         StatusCode::NOT_FOUND,
-        format!("nothing is here; try {telemetry_path}, /, /api/v1/containers, /-/healthy, /-/ready"),
+        format!("nothing is here; try {telemetry_path}, /, /api/v1/containers, /api/v1/startups, /-/healthy, /-/ready"),
     )
 }

@@ -153,7 +153,7 @@ impl Follower {
 /// When the kernel created a process (`/proc/PID/stat` field 22), on the boot clock. The kernel tells it in hundredths of
 /// a second, cut: the middle of that hundredth is at most 5 ms off.
 #[cfg(target_os = "linux")]
-fn process_created(root: &Root, pid: u32) -> Option<Nanos> {
+pub fn process_created(root: &Root, pid: u32) -> Option<Nanos> {
     let text = root.read_bytes(&root.procfs.join(pid.to_string()).join("stat")).ok()?;
     let stat = crate::kernel::parse::proc_stat(&text).ok()?;
     // USER_HZ is 100 on every architecture that Linux still runs on, whatever the kernel's own HZ.
@@ -162,6 +162,6 @@ fn process_created(root: &Root, pid: u32) -> Option<Nanos> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn process_created(_: &Root, _: u32) -> Option<Nanos> {
+pub fn process_created(_: &Root, _: u32) -> Option<Nanos> {
     None
 }

@@ -523,8 +523,11 @@ impl Session {
             // It came up after all, or was only taken off a network.
             Some(i) if i.running || (i.error.is_empty() && i.exit_code == 0) => {}
             Some(i) => self.publish_now(id, EventKind::StartFailed { message: i.error.clone() }, at),
-            // Removed at once (--rm): its network was taken down before it ever ran.
-            None => self.publish_now(id, EventKind::StartFailed { message: String::new() }, at),
+            // Removed at once (--rm). Its network was up and is the last thing before the OCI runtime is called.
+            None => {
+                let message = "removed at once; the OCI runtime did not start it".to_owned();
+                self.publish_now(id, EventKind::StartFailed { message }, at);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 mod containers;
 mod html;
 mod machine;
+mod starts;
 
 use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
@@ -118,6 +119,7 @@ impl Page<'_> {
         let mut found = found(&self.collection.snapshot, &self.view.search);
         self.view.sort.apply(&mut found);
         containers::table(self, &found, out)?;
+        starts::section(self, out)?;
         out.write_str("<div class=two>")?;
         machine::collectors(self, out)?;
         out.write_str("<div>")?;
@@ -157,7 +159,7 @@ impl Page<'_> {
              <li>as <a href=\"{path}?format=text\">text</a>, <a href=\"{path}?format=openmetrics\">OpenMetrics</a>, \
              <a href=\"{path}?format=protobuf\">protobuf</a>\
              <li><a href=\"{path}?collect[]=cpu&amp;collect[]=memory\">of chosen collectors</a>\
-             <li><a href=\"/api/v1/containers\">Containers as JSON</a>\
+             <li><a href=\"/api/v1/containers\">Containers as JSON</a>, <a href=\"/api/v1/startups\">starts as JSON</a>\
              <li><a href=\"/-/healthy\">Healthy?</a> <a href=\"/-/ready\">Ready?</a>"
         )?;
         if !REPOSITORY.is_empty() {

@@ -56,6 +56,10 @@ impl Users {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.hashes.is_empty()
+    }
+
     pub async fn check(&self, headers: &HeaderMap) -> Verdict {
         if self.hashes.is_empty() {
             return Verdict::Pass;

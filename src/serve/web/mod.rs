@@ -99,6 +99,11 @@ impl Web {
         Ok(Self { shared, file, tls, state, limiter: rate::Limiter::default() })
     }
 
+    /// Whether clients have to name themselves.
+    pub fn authenticates(&self) -> bool {
+        !self.current().users.is_empty()
+    }
+
     /// Whether clients are spoken to over TLS.
     pub fn tls(&self) -> bool {
         self.tls
