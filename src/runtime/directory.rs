@@ -221,6 +221,11 @@ impl Directory {
         *self.recover.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
     }
 
+    /// Whether an identity is being asked for.
+    pub fn is_unsettled(&self) -> bool {
+        *self.pending.borrow() > 0
+    }
+
     /// Waits until no identity is being asked for, `limit` at most: a hanging runtime delays no scrape further.
     pub async fn settled(&self, limit: Duration) {
         let mut pending = self.pending.subscribe();

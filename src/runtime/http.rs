@@ -111,7 +111,11 @@ impl Client {
             .header("user-agent", "kina-exporter")
             .body(Empty::<Bytes>::new())
             .map_err(|e| Trouble::BadAnswer(e.to_string()))?;
-        let response = sender.send_request(request).await.map_err(broken)?;
+        let response = sender.send_request(request).await.map_err(|e| match e {
+            // Closed without a word: a daemon that is going down, or is not up yet.
+            e if e.is_incomplete_message() || e.is_canceled() || e.is_closed() => Trouble::NotAnswering,
+            e => broken(e),
+        })?;
         if response.status() != StatusCode::OK {
             return Err(Trouble::Status(response.status()));
         }

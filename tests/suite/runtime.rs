@@ -1,6 +1,9 @@
 //! Who the containers are: real Docker, daemons that misbehave, cgroup trees alone.
 
+mod cgroups;
 mod containerd;
 mod docker;
+mod fake;
+mod misbehaving;
 mod podman;
 mod seen;

@@ -54,7 +54,6 @@ pub(super) async fn run(shared: Arc<Shared>, first: Pending) {
         shared.ctx.capabilities.no(RuntimeKind::Cgroup.name(), "no cgroup hierarchy is mounted");
         return;
     };
-    shared.ctx.capabilities.yes(RuntimeKind::Cgroup.name());
     let watcher = Watcher::new();
     if let Err(error) = &watcher {
         tracing::warn!(%error, "cgroups are walked every {WALK:?}: inotify is not to be had");
@@ -74,6 +73,7 @@ pub(super) async fn run(shared: Arc<Shared>, first: Pending) {
     tree.look();
     tree.live = true;
     drop(first);
+    shared.ctx.capabilities.yes(RuntimeKind::Cgroup.name());
     tree.follow().await;
 }
 
@@ -84,17 +84,20 @@ struct Candidate {
     born: Option<Nanos>,
     /// Boot clock.
     noticed: Nanos,
+    /// Its events are told, and no runtime has taken it over.
+    told: bool,
     stage: Stage,
 }
 
 enum Stage {
     /// No process yet.
     Empty,
-    /// Has a process; left to a runtime that may know it. A scrape waits a moment for whichever shows it.
-    Left { pid: u32, started: Option<Nanos>, _pending: Pending },
+    /// Has a process: the OCI runtime that is still to become the container's, or one that is left to a runtime that may
+    /// know it. A scrape waits a moment for whichever shows it.
+    Left { prepared: bool, _pending: Option<Pending> },
     /// In the directory.
     Shown,
-    /// A runtime shows it, or its processes are gone.
+    /// A runtime shows it, or the configuration leaves it out.
     Done,
 }
 
@@ -194,7 +197,7 @@ impl Tree {
         }
         let clock = &self.shared.ctx.root.clock;
         let born = self.live.then(|| clock.wall());
-        let candidate = Candidate { about, born, noticed: clock.boot(), stage: Stage::Empty };
+        let candidate = Candidate { about, born, noticed: clock.boot(), told: false, stage: Stage::Empty };
         self.candidates.insert(path.to_owned(), candidate);
     }
 
@@ -203,10 +206,12 @@ impl Tree {
         let gone: Vec<String> =
             self.candidates.keys().filter(|p| *p == path || p.starts_with(&below)).cloned().collect();
         for path in gone {
-            let Some(candidate) = self.candidates.remove(&path) else { continue };
-            let now = self.shared.ctx.root.clock.wall();
+            let Some(mut candidate) = self.candidates.remove(&path) else { continue };
             if matches!(candidate.stage, Stage::Shown) {
-                self.ended(&path, &candidate.about, now);
+                self.ended(&path, &mut candidate);
+            }
+            if candidate.told {
+                self.publish(&path, &candidate.about, self.shared.ctx.root.clock.wall(), EventKind::Removed);
             }
         }
     }
@@ -220,6 +225,13 @@ impl Tree {
             let next = match candidate.stage {
                 Stage::Empty if age < NEW => SOON,
                 Stage::Empty if !self.kernel_tells => LATER,
+                Stage::Left { prepared: true, .. } => {
+                    if age < NEW {
+                        SOON
+                    } else {
+                        LATER
+                    }
+                }
                 Stage::Left { .. } => Duration::from_nanos((GRACE - age).max(SECOND / 100) as u64),
                 _ => continue,
             };
@@ -233,54 +245,47 @@ impl Tree {
         let mut candidates = std::mem::take(&mut self.candidates);
         for (path, candidate) in &mut candidates {
             match candidate.stage {
-                Stage::Empty => self.look_for_process(path, candidate),
+                Stage::Empty if self.populated(path, candidate) => {
+                    let pending = self.shared.ctx.directory.pending();
+                    candidate.stage = Stage::Left { prepared: false, _pending: Some(pending) };
+                }
                 Stage::Shown if self.kernel_tells => self.look_for_end(path, candidate),
                 _ => {}
             }
-            if let Stage::Left { pid, started, .. } = candidate.stage {
-                self.decide(path, candidate, pid, started);
+            if let Stage::Left { prepared, .. } = candidate.stage {
+                self.decide(path, candidate, prepared);
             }
         }
         self.candidates = candidates;
     }
 
-    fn look_for_process(&self, path: &str, candidate: &mut Candidate) {
-        let root = &self.shared.ctx.root;
-        if !self.populated(path) {
-            return;
-        }
-        let pid = self.hierarchies.first_process(root, path).unwrap_or(0);
-        let pending = self.shared.ctx.directory.pending();
-        candidate.stage = Stage::Left { pid, started: process::start_time(root, pid), _pending: pending };
-    }
-
     fn look_for_end(&self, path: &str, candidate: &mut Candidate) {
-        if !self.populated(path) {
-            candidate.stage = Stage::Done;
-            self.ended(path, &candidate.about, self.shared.ctx.root.clock.wall());
+        if !self.populated(path, candidate) {
+            self.ended(path, candidate);
         }
     }
 
-    /// Whether a process is in the cgroup or below it. A tree that does not tell was recorded of one that was.
-    fn populated(&self, path: &str) -> bool {
+    /// Whether a process is in the cgroup or below it. What was there at the start and does not tell was recorded of one
+    /// that was.
+    fn populated(&self, path: &str, candidate: &Candidate) -> bool {
         let root = &self.shared.ctx.root;
         let directory = below(&self.mount, path);
         if let Ok(events) = root.read_to_string(&directory.join("cgroup.events")) {
             return events.lines().any(|l| l.trim() == "populated 1");
         }
         match root.read_to_string(&directory.join("cgroup.procs")) {
-            Ok(procs) if !procs.trim().is_empty() => true,
-            Err(ReadError::Absent) => root.exists(&directory),
+            Err(ReadError::Absent) => candidate.born.is_none() && root.exists(&directory),
             Err(_) => false,
+            Ok(procs) if !procs.trim().is_empty() => true,
             Ok(_) => {
                 let children = root.list_dirs(&directory).unwrap_or_default();
-                children.iter().any(|child| self.populated(&format!("{path}/{child}")))
+                children.iter().any(|child| self.populated(&format!("{path}/{child}"), candidate))
             }
         }
     }
 
     /// Shows a container that no runtime shows or may come to show.
-    fn decide(&self, path: &str, candidate: &mut Candidate, pid: u32, started: Option<Nanos>) {
+    fn decide(&self, path: &str, candidate: &mut Candidate, prepared: bool) {
         let ctx = &self.shared.ctx;
         if ctx.directory.shown_by(path).is_some_and(|by| by.runtime != RuntimeKind::Cgroup) {
             candidate.stage = Stage::Done;
@@ -290,11 +295,18 @@ impl Tree {
         if age < GRACE && candidate.about.hints.iter().any(|runtime| self.may_answer(*runtime)) {
             return;
         }
-        if !self.populated(path) {
-            candidate.stage = Stage::Done;
+        if !self.populated(path, candidate) {
+            candidate.stage = Stage::Empty;
             return;
         }
-        let container = self.container(path, &candidate.about, pid, started);
+        let pid = self.hierarchies.first_process(&ctx.root, path).unwrap_or(0);
+        let command = process::command(&ctx.root, pid);
+        if is_oci_runtime(&command) {
+            candidate.stage = Stage::Left { prepared: true, _pending: None };
+            return;
+        }
+        let started = process::start_time(&ctx.root, pid);
+        let container = self.container(path, &candidate.about, pid, started, command);
         let identity = &container.identity;
         if !self.shared.shows(&identity.name, &identity.image, &container.user_labels)
             || !ctx.directory.insert(container)
@@ -304,9 +316,11 @@ impl Tree {
         }
         candidate.stage = Stage::Shown;
         if let Some(born) = candidate.born {
-            self.publish(path, &candidate.about, born, EventKind::Created);
-            // The process's own clock ticks every 10 ms; it can't be older than its cgroup here.
-            let at = started.map_or(born, |s| s.max(born));
+            if !std::mem::replace(&mut candidate.told, true) {
+                self.publish(path, &candidate.about, born, EventKind::Created);
+            }
+            // The process was seen to become the container's; else its start counts, whose clock ticks every 10 ms.
+            let at = if prepared { ctx.root.clock.wall() } else { started.map_or(born, |s| s.max(born)) };
             self.publish(path, &candidate.about, at, EventKind::Started { pid, started });
         }
     }
@@ -323,7 +337,14 @@ impl Tree {
         enabled && !matches!(self.shared.ctx.capabilities.get(runtime.name()), Some(Answer::No(_)))
     }
 
-    fn container(&self, path: &str, about: &Recognised, pid: u32, started: Option<Nanos>) -> Container {
+    fn container(
+        &self,
+        path: &str,
+        about: &Recognised,
+        pid: u32,
+        started: Option<Nanos>,
+        command: Vec<String>,
+    ) -> Container {
         let root = &self.shared.ctx.root;
         let identity = Identity { id: path.to_owned(), name: about.name.clone(), ..Identity::default() };
         let told = (pid != 0).then(|| cgroup_paths::of_pid(root, &self.hierarchies, pid, &about.name)).flatten();
@@ -337,18 +358,26 @@ impl Tree {
             pid,
             started,
             user_labels: about.labels(),
-            command: process::command(root, pid),
+            command,
             ..Container::default()
         }
     }
 
-    /// Nothing more is said of a container that a runtime has taken over meanwhile: it tells the end, too.
-    fn ended(&self, path: &str, about: &Recognised, now: Nanos) {
+    /// Its processes are gone. Nothing more is said of a container that a runtime has taken over meanwhile: it tells the
+    /// end, too.
+    fn ended(&self, path: &str, candidate: &mut Candidate) {
+        let clock = &self.shared.ctx.root.clock;
         let key = Key { runtime: RuntimeKind::Cgroup, id: path.to_owned() };
-        if self.shared.ctx.directory.remove(&key).is_some() {
-            self.publish(path, about, now, EventKind::Exited { code: None });
-            self.publish(path, about, now, EventKind::Removed);
+        if self.shared.ctx.directory.remove(&key).is_none() {
+            candidate.stage = Stage::Done;
+            candidate.told = false;
+            return;
         }
+        // LXC and systemd start a container again in the cgroup that it had.
+        candidate.stage = Stage::Empty;
+        candidate.born = Some(clock.wall());
+        candidate.told = true;
+        self.publish(path, &candidate.about, clock.wall(), EventKind::Exited { code: None });
     }
 
     fn publish(&self, path: &str, about: &Recognised, at: Nanos, kind: EventKind) {
@@ -364,4 +393,10 @@ impl Tree {
             replayed: false,
         });
     }
+}
+
+/// The process that an OCI runtime has put in place and that is still to become the container's own, by exec.
+fn is_oci_runtime(command: &[String]) -> bool {
+    let program = command.first().and_then(|c| c.rsplit('/').next());
+    matches!(program, Some("runc" | "crun" | "youki" | "runsc"))
 }

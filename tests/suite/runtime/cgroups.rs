@@ -1,0 +1,162 @@
+//! The cgroup tree alone.
+
+use std::path::{Path, PathBuf};
+
+use kina_exporter::config::Pattern;
+use kina_exporter::root::{Clock, Root};
+use kina_exporter::runtime::{EventKind, RuntimeKind};
+
+use super::fake::id;
+use super::seen::{LIMIT, Seen, nothing};
+use crate::live::{Docker, wait_for};
+
+struct Tree {
+    dir: tempfile::TempDir,
+}
+
+impl Tree {
+    fn new() -> Tree {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("sys/fs/cgroup/system.slice")).unwrap();
+        std::fs::create_dir_all(dir.path().join("proc")).unwrap();
+        std::fs::write(dir.path().join("sys/fs/cgroup/cgroup.controllers"), "cpu memory\n").unwrap();
+        Tree { dir }
+    }
+
+    fn path(&self, cgroup: &str) -> PathBuf {
+        self.dir.path().join("sys/fs/cgroup").join(cgroup.trim_start_matches('/'))
+    }
+
+    fn make(&self, cgroup: &str, pid: u32) {
+        let path = self.path(cgroup);
+        std::fs::create_dir_all(&path).unwrap();
+        self.put(&path, pid);
+    }
+
+    /// As the kernel does it: nobody sees half a file.
+    fn put(&self, path: &Path, pid: u32) {
+        let events = format!("populated {}\nfrozen 0\n", u8::from(pid != 0));
+        for (name, content) in [("cgroup.procs", format!("{pid}\n")), ("cgroup.events", events)] {
+            let draft = self.dir.path().join(name);
+            std::fs::write(&draft, content).unwrap();
+            std::fs::rename(&draft, path.join(name)).unwrap();
+        }
+    }
+
+    fn see(&self, include: Option<&str>) -> Seen {
+        let mut config = nothing();
+        config.runtime.cgroup.enabled = true;
+        config.runtime.cgroup.include = include.map(|p| Pattern::new(p).unwrap());
+        Seen::start(Root::at(self.dir.path(), Clock::System), config)
+    }
+}
+
+#[test]
+fn what_is_there_is_shown_without_events() {
+    let tree = Tree::new();
+    let (web, pod) = (id(1), id(2));
+    tree.make(&format!("/system.slice/docker-{web}.scope"), 7);
+    tree.make(
+        &format!("/kubepods.slice/kubepods-podaaaaaaaa_bbbb_cccc_dddd_eeeeeeeeeeee.slice/cri-containerd-{pod}.scope"),
+        8,
+    );
+    tree.make(&format!("/system.slice/docker-{}.scope", id(3)), 0);
+    tree.make("/system.slice/sshd.service", 9);
+    std::fs::create_dir_all(tree.dir.path().join("proc/7")).unwrap();
+    std::fs::write(tree.dir.path().join("proc/7/cmdline"), "sleep\u{0}600\u{0}").unwrap();
+    std::fs::write(tree.dir.path().join("proc/7/cgroup"), format!("0::/system.slice/docker-{web}.scope\n")).unwrap();
+    let seen = tree.see(None);
+    let c = wait_for("the container", LIMIT, || seen.by_name(&web));
+    assert_eq!(c.runtime, RuntimeKind::Cgroup);
+    assert_eq!(c.identity.id, format!("/system.slice/docker-{web}.scope"));
+    assert_eq!((c.pid, c.command.as_slice()), (7, &["sleep".to_owned(), "600".to_owned()][..]));
+    let c = wait_for("the pod's", LIMIT, || seen.by_name(&pod));
+    assert_eq!(c.user_labels["io.kubernetes.pod.uid"], "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee");
+    assert_eq!(seen.live().len(), 2, "an empty cgroup and a service are no containers");
+    let machine = seen.ctx.directory.list().1.iter().find(|c| c.identity.id == "/").cloned().unwrap();
+    assert_eq!(machine.cgroup.v2.as_deref(), Some("/"));
+    assert_eq!(machine.labels.get("runtime"), None);
+}
+
+#[test]
+fn a_life_is_followed() {
+    let tree = Tree::new();
+    let mut seen = tree.see(None);
+    let cgroup = format!("/new.slice/libpod-{}.scope", id(1));
+    wait_for("the tree to be walked", LIMIT, || seen.ctx.capabilities.get("cgroup"));
+    std::fs::create_dir_all(tree.path(&cgroup)).unwrap();
+    tree.put(&tree.path(&cgroup), 0);
+    tree.put(&tree.path(&cgroup), 7);
+    wait_for("the container", LIMIT, || seen.by_name(&id(1)));
+    tree.put(&tree.path(&cgroup), 0);
+    seen.wait_for_event(&cgroup, "its end", |e| matches!(e, EventKind::Exited { .. }));
+    assert!(seen.live().is_empty());
+    tree.put(&tree.path(&cgroup), 8);
+    assert_eq!(wait_for("its second life", LIMIT, || seen.by_name(&id(1))).pid, 8);
+    std::fs::remove_dir_all(tree.path(&cgroup)).unwrap();
+    seen.wait_for_event(&cgroup, "its removal", |e| *e == EventKind::Removed);
+    let events = seen.of(&cgroup);
+    assert!(
+        matches!(
+            events.as_slice(),
+            [
+                EventKind::Created,
+                EventKind::Started { pid: 7, .. },
+                EventKind::Exited { code: None },
+                EventKind::Started { pid: 8, .. },
+                EventKind::Exited { code: None },
+                EventKind::Removed
+            ]
+        ),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn further_cgroups_are_shown_by_pattern() {
+    let tree = Tree::new();
+    tree.make("/system.slice/postgres.service", 7);
+    tree.make("/system.slice/sshd.service", 8);
+    let seen = tree.see(Some("/system\\.slice/postgres.*"));
+    wait_for("the service", LIMIT, || seen.by_name("postgres.service"));
+    assert_eq!(seen.live().len(), 1);
+}
+
+#[test]
+fn two_hundred_cgroups_come_and_go() {
+    let tree = Tree::new();
+    let mut seen = tree.see(None);
+    wait_for("the tree to be walked", LIMIT, || seen.ctx.capabilities.get("cgroup"));
+    let path = |n| format!("/system.slice/docker-{}.scope", id(n));
+    for n in 1..=200 {
+        tree.make(&path(n), n);
+    }
+    wait_for("all", LIMIT, || (seen.live().len() == 200).then_some(()));
+    for n in 1..=200 {
+        std::fs::remove_dir_all(tree.path(&path(n))).unwrap();
+    }
+    wait_for("none", LIMIT, || seen.live().is_empty().then_some(()));
+    for n in 1..=200 {
+        seen.wait_for_event(&path(n), "its removal", |e| *e == EventKind::Removed);
+        assert_eq!(seen.of(&path(n)).len(), 4);
+    }
+}
+
+#[test]
+fn real_containers_are_found_without_their_runtime() {
+    let Some(docker) = Docker::get() else { return };
+    let mut config = nothing();
+    config.runtime.cgroup.enabled = true;
+    let mut seen = Seen::start(Root::default(), config);
+    wait_for("the tree to be walked", LIMIT, || seen.ctx.capabilities.get("cgroup"));
+    let container = docker.run(&[], &["sleep", "600"]);
+    let c = wait_for("the container", LIMIT, || seen.by_name(&container.id));
+    assert_eq!(c.pid, container.pid());
+    assert_eq!(c.command, ["sleep", "600"]);
+    let age = c.started.unwrap() - super::fake::now();
+    assert!(age.abs() < 30_000_000_000, "{age}");
+    let cgroup = c.identity.id.clone();
+    drop(container);
+    seen.wait_for_event(&cgroup, "its removal", |e| *e == EventKind::Removed);
+    assert!(seen.by_name(&c.identity.name).is_none());
+}

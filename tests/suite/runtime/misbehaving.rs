@@ -1,0 +1,214 @@
+//! A daemon that hangs, breaks off, talks nonsense or too much, and one that is restarted.
+
+use std::time::Duration;
+
+use kina_exporter::runtime::{EventKind, RuntimeKind};
+use serde_json::json;
+
+use super::fake::{Fake, Manner, id, now};
+use super::seen::{LIMIT, Seen};
+use crate::live::wait_for;
+
+#[track_caller]
+fn shown(seen: &Seen, name: &str) -> std::sync::Arc<kina_exporter::runtime::Container> {
+    wait_for(&format!("{name} to be shown"), LIMIT, || seen.by_name(name))
+}
+
+#[test]
+fn whatever_goes_wrong_at_first_is_told_and_overcome() {
+    for (path, manner, told) in [
+        ("/version", Manner::Hang, "not answering"),
+        ("/containers/json", Manner::Hang, "not answering"),
+        ("/events", Manner::Hang, "not answering"),
+        ("/containers/json", Manner::DropInTheMiddle, "bad answer"),
+        ("/containers/json", Manner::Nonsense, "bad answer"),
+        ("/containers/json", Manner::Huge, "bad answer"),
+        ("/version", Manner::Error500, "bad answer"),
+    ] {
+        let fake = Fake::start();
+        fake.run(1, "web", now(), |_| {});
+        fake.behave(path, manner);
+        let seen = fake.see();
+        seen.wait_for_capability(RuntimeKind::Docker, told);
+        fake.behave_well();
+        seen.wait_for_capability(RuntimeKind::Docker, "yes");
+        shown(&seen, "web");
+    }
+}
+
+#[test]
+fn a_container_that_cannot_be_inspected_hides_no_other() {
+    for manner in [Manner::Hang, Manner::DropInTheMiddle, Manner::Nonsense, Manner::Error500] {
+        let fake = Fake::start();
+        for n in 1..=20 {
+            fake.run(n, &format!("c{n}"), now(), |_| {});
+        }
+        fake.behave(&id(7), manner);
+        let seen = fake.see();
+        for n in (1..=20).filter(|n| *n != 7) {
+            shown(&seen, &format!("c{n}"));
+        }
+        assert!(seen.by_name("c7").is_none());
+        seen.wait_for_capability(RuntimeKind::Docker, "yes");
+    }
+}
+
+#[test]
+fn names_images_and_labels_of_any_kind_arrive_whole() {
+    let fake = Fake::start();
+    let long = "x\"y\\z\n\u{1F980}".repeat(8 << 10);
+    fake.image(
+        "sha256:0123456789abcdef",
+        json!({"Id": "sha256:0123456789abcdef", "RepoTags": ["repo/name:tag"], "Size": 5_000_000_000_i64,
+               "RootFS": {"Layers": ["a", "b", "c"]}}),
+    );
+    fake.run(1, "web", now(), |c| {
+        c["Config"] = json!({"Image": "sha256:0123456789abcdef", "Labels": {"long": long, "none": null}});
+        c["HostConfig"] = json!({"NetworkMode": "container:abc", "RestartPolicy": {"Name": "always"}});
+        c["State"]["Health"] = json!({"Status": "unhealthy"});
+        c["NetworkSettings"] = json!({"Networks": {"a": {"IPAddress": "10.0.0.2", "GlobalIPv6Address": "fe80::2"},
+                                                    "b": {"IPAddress": "", "GlobalIPv6Address": ""}}});
+    });
+    let seen = fake.see();
+    let c = shown(&seen, "web");
+    assert_eq!(c.identity.image, "repo/name:tag", "an image asked for by its id is named by its tag");
+    assert_eq!(c.image.size_bytes, Some(5_000_000_000));
+    assert_eq!(c.image.layers, Some(3));
+    assert_eq!(c.user_labels["long"], long);
+    assert_eq!(c.user_labels["none"], "");
+    assert_eq!(c.shares_network_of.as_deref(), Some("abc"));
+    assert_eq!(c.restart_policy, "always");
+    assert_eq!(c.healthy, Some(false));
+    assert_eq!(c.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.2", "fe80::2"]);
+}
+
+#[test]
+fn nonsense_among_the_events_costs_itself_alone() {
+    let fake = Fake::start();
+    let mut seen = fake.see();
+    seen.wait_for_capability(RuntimeKind::Docker, "yes");
+    fake.send("{nonsense}\n\n[]\nnull\n\"\"\n{\"Type\":\"container\"}\n");
+    fake.send(
+        "{\"Type\":\"container\",\"Action\":\"start\",\"Actor\":{\"ID\":\"\",\"Attributes\":null},\"timeNano\":1}\n",
+    );
+    let long = " ".repeat(1 << 20);
+    for _ in 0..6 {
+        fake.send(&long);
+    }
+    fake.send("too long\n");
+    fake.run(1, "web", now() - 1000, |_| {});
+    let line = fake.event(1, "start", now());
+    let (head, tail) = line.split_at(line.len() / 2);
+    fake.send(head);
+    fake.send(&format!("{tail}\n"));
+    shown(&seen, "web");
+    seen.wait_for_event(&id(1), "its start", |e| matches!(e, EventKind::Started { .. }));
+}
+
+#[test]
+fn events_twice_late_and_out_of_order_tell_the_truth() {
+    let fake = Fake::start();
+    let mut seen = fake.see();
+    seen.wait_for_capability(RuntimeKind::Docker, "yes");
+    let t = now();
+    // It was started, died and was started again; the death arrives last, and everything twice.
+    fake.run(1, "c1", t + 30_000, |_| {});
+    for _ in 0..2 {
+        fake.emit(1, "create", t);
+        fake.emit(1, "start", t + 10_000);
+        fake.emit(1, "start", t + 40_000);
+        fake.emit(1, "die", t + 20_000);
+    }
+    shown(&seen, "c1");
+    wait_for("the events", LIMIT, || (seen.of(&id(1)).len() >= 4).then_some(()));
+    seen.settle();
+    let events = seen.of(&id(1));
+    assert_eq!(events.len(), 4, "{events:?}");
+    assert!(seen.by_name("c1").is_some(), "a death before its start does not remove it");
+    assert_eq!(events[1], EventKind::Started { pid: 0, started: None }, "the first start is not the second");
+    assert!(matches!(events[2], EventKind::Started { pid: 11, started: Some(_) }), "{events:?}");
+    // It ends: no answer to an inspect that was asked before may bring it back.
+    fake.end(1);
+    fake.emit(1, "die", t + 50_000);
+    fake.emit(1, "destroy", t + 60_000);
+    seen.wait_for_event(&id(1), "its removal", |e| *e == EventKind::Removed);
+    assert!(seen.live().is_empty());
+}
+
+#[test]
+fn what_happened_while_the_daemon_was_away_is_made_up_for_once() {
+    let fake = Fake::start();
+    fake.run(1, "stays", now() - 1_000_000_000, |_| {});
+    fake.run(2, "goes", now() - 1_000_000_000, |_| {});
+    let mut seen = fake.see();
+    shown(&seen, "stays");
+    shown(&seen, "goes");
+    fake.run(3, "before", now(), |_| {});
+    fake.emit(3, "start", now());
+    shown(&seen, "before");
+    fake.go_down();
+    seen.wait_for_capability(RuntimeKind::Docker, "not answering");
+    assert!(seen.by_name("stays").is_some(), "a container outlives its daemon");
+    fake.end(2);
+    wait_for("the dead one to go without its daemon", LIMIT, || seen.by_name("goes").is_none().then_some(()));
+    // One start is in the history, one is not any more, one came and went.
+    fake.run(4, "told", now(), |_| {});
+    fake.emit(4, "start", now());
+    fake.run(5, "forgotten", now(), |_| {});
+    fake.emit(6, "start", now());
+    fake.emit(6, "die", now());
+    fake.emit(6, "destroy", now());
+    fake.behave_well();
+    seen.wait_for_capability(RuntimeKind::Docker, "yes");
+    for name in ["stays", "before", "told", "forgotten"] {
+        shown(&seen, name);
+    }
+    seen.wait_for_event(&id(6), "the end of the short one", |e| *e == EventKind::Removed);
+    seen.settle();
+    for n in [3, 4, 5, 6] {
+        let started = seen.of(&id(n)).into_iter().filter(|e| matches!(e, EventKind::Started { .. })).count();
+        assert_eq!(started, 1, "container {n}: {:?}", seen.of(&id(n)));
+    }
+    assert!(seen.of(&id(1)).is_empty(), "what started before is not invented");
+    let replayed: Vec<_> = seen.events.iter().filter(|e| e.key.id == id(4)).map(|e| e.replayed).collect();
+    assert_eq!(replayed, [true]);
+    assert_eq!(seen.live().len(), 4);
+}
+
+#[test]
+fn a_scrape_waits_for_an_identity_but_not_for_ever() {
+    let fake = Fake::start();
+    let seen = fake.see();
+    seen.wait_for_capability(RuntimeKind::Docker, "yes");
+    fake.behave(&id(1), Manner::Hang);
+    fake.run(1, "slow", now(), |_| {});
+    fake.emit(1, "start", now());
+    let begin = std::time::Instant::now();
+    wait_for("the event", LIMIT, || seen.ctx.directory.is_unsettled().then_some(()));
+    seen.settle();
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+    assert!(seen.by_name("slow").is_none());
+}
+
+#[test]
+fn hundreds_at_once_are_all_found() {
+    let fake = Fake::start();
+    let mut seen = fake.see();
+    seen.wait_for_capability(RuntimeKind::Docker, "yes");
+    for n in 1..=300 {
+        fake.run(n, &format!("c{n}"), now(), |_| {});
+        fake.emit(n, "start", now());
+        if n % 3 == 0 {
+            fake.end(n);
+            fake.emit(n, "die", now());
+            fake.emit(n, "destroy", now());
+        }
+    }
+    seen.wait_for_event(&id(300), "the last", |e| *e == EventKind::Removed);
+    seen.settle();
+    wait_for("all that stay", LIMIT, || (seen.live().len() == 200).then_some(()));
+    for n in 1..=300 {
+        let events = seen.of(&id(n));
+        assert_eq!(events.len(), if n % 3 == 0 { 3 } else { 1 }, "{n}: {events:?}");
+    }
+}
