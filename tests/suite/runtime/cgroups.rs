@@ -1,5 +1,6 @@
 //! The cgroup tree alone.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use kina_exporter::config::Pattern;
@@ -33,10 +34,14 @@ impl Tree {
         self.put(&path, pid);
     }
 
-    /// As the kernel does it: nobody sees half a file.
+    /// As the kernel does it: nobody sees half a file, and the file stays the same one.
     fn put(&self, path: &Path, pid: u32) {
         let events = format!("populated {}\nfrozen 0\n", u8::from(pid != 0));
         for (name, content) in [("cgroup.procs", format!("{pid}\n")), ("cgroup.events", events)] {
+            if let Ok(mut file) = std::fs::OpenOptions::new().write(true).open(path.join(name)) {
+                file.write_all(content.as_bytes()).unwrap();
+                continue;
+            }
             let draft = self.dir.path().join(name);
             std::fs::write(&draft, content).unwrap();
             std::fs::rename(&draft, path.join(name)).unwrap();
