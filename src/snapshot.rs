@@ -322,7 +322,6 @@ pub struct HostFacts {
     pub physical_cores: Option<u32>,
     /// Cores by type: performance and efficiency, or None where the host has one kind.
     pub cores_by_type: Option<[u32; 2]>,
-    pub cpu_busy_ns: Option<u64>,
     pub devices: Vec<DeviceFacts>,
     pub filesystems: Vec<FilesystemFacts>,
     pub thermal: Option<ThermalState>,

@@ -35,6 +35,11 @@ impl Collecting {
         Collecting { engine: Engine::start(shared).unwrap(), runtime }
     }
 
+    /// The containers are these from now on.
+    pub fn replace(&self, containers: Vec<Container>) {
+        self.engine.shared().directory.replace(|_| true, containers);
+    }
+
     pub fn collect(&self) -> Collected {
         Collected(self.runtime.block_on(self.engine.collect(CollectorSet::ALL)).unwrap())
     }

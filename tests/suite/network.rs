@@ -215,6 +215,28 @@ fn a_shared_namespace_is_counted_once_and_the_hosts_not_at_all() {
 }
 
 #[test]
+fn a_guest_speaks_when_the_sandbox_is_gone_and_nothing_stays_open_after_both() {
+    let Some((a, _b)) = linked() else { return };
+    let mut guest = a.container("guest");
+    guest.shares_network_of = Some("sandbox".into());
+    let exporter = Exporter::of(vec![guest.clone(), a.container("sandbox")]);
+    let counted = |name| exporter.scrape().value(catalog::NET_RX_BYTES, &[("name", name)]).is_some();
+    assert!(counted("sandbox") && !counted("guest"));
+    exporter.0.replace(vec![guest]);
+    assert!(counted("guest"));
+
+    let files_of_it = || {
+        let own = format!("/proc/{}/net/", a.pid());
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        open.filter_map(|e| std::fs::read_link(e.path()).ok()).filter(|p| p.to_string_lossy().starts_with(&own)).count()
+    };
+    assert_eq!(files_of_it(), 2);
+    exporter.0.replace(Vec::new());
+    exporter.scrape();
+    assert_eq!(files_of_it(), 0, "an open file would keep the namespace alive");
+}
+
+#[test]
 fn sockets_are_told_by_state_round_trip_time_and_peer() {
     let Some((a, b)) = linked() else { return };
     let mut connections: Vec<_> = (0..3).map(|_| connect(&a, &b, B)).collect();
@@ -240,7 +262,8 @@ fn sockets_are_told_by_state_round_trip_time_and_peer() {
     assert_eq!(scrape.must(catalog::PEER_CONNECTIONS, &[("name", "b"), ("peer", "a")]), 3.0);
     assert_eq!(scrape.must(catalog::NETWORK_FANOUT, &[("name", "a")]), 1.0);
     let rtt = scrape.facts("a").sockets.rtt.clone().unwrap();
-    assert!(rtt.count >= 3 && rtt.sum / (rtt.count as f64) < 0.1, "{rtt:?}");
+    // One may be long: the first packet waits for the neighbour's address.
+    assert!(rtt.count >= 3 && rtt.sum > 0.0, "{rtt:?}");
     assert!(scrape.facts("a").sockets.rtt_median.is_some_and(|m| m > 0.0 && m < 0.1));
 
     drop(connections);
