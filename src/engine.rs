@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::advise::{Advice, Advisor};
 use crate::catalog::{self, Collector, Profile};
 use crate::collect;
 use crate::config::{CollectorSet, Config};
@@ -30,6 +31,8 @@ use crate::startup::Ledger;
 pub struct Collection {
     pub snapshot: Snapshot,
     pub samples: Samples,
+    /// Empty where the advice collector was not asked for.
+    pub advice: Advice,
 }
 
 /// How the last reading of the configuration file went.
@@ -152,6 +155,7 @@ pub struct Worker {
     listing: Vec<Arc<Container>>,
     entities: Vec<Entity>,
     outcomes: [Option<Outcome>; Collector::COUNT],
+    advisor: Advisor,
     /// Collections handed out earlier; one that nobody holds any more is filled again.
     pool: Vec<Arc<Collection>>,
 }
@@ -182,6 +186,7 @@ impl Worker {
             listing: Vec::new(),
             entities: Vec::new(),
             outcomes: [None; Collector::COUNT],
+            advisor: Advisor::default(),
             pool: Vec::new(),
         };
         worker.configure();
@@ -284,7 +289,7 @@ impl Worker {
         let config = self.config.clone();
         let wanted = wanted.intersect(config.collectors);
         let mut collection = self.take_collection();
-        let Some(Collection { snapshot, samples }) = Arc::get_mut(&mut collection) else {
+        let Some(Collection { snapshot, samples, advice }) = Arc::get_mut(&mut collection) else {
             unreachable!("a collection just taken has no other owner")
         };
         let clock = &shared.root.clock;
@@ -298,7 +303,8 @@ impl Worker {
 
         self.outcomes = [None; Collector::COUNT];
         // A container whose runtime is asked in the background has all its facts, whatever their subject, from one reader.
-        let reads = wanted.with(Collector::Vm);
+        // Advice looks at everything.
+        let reads = if wanted.contains(Collector::Advice) { config.collectors } else { wanted }.with(Collector::Vm);
         for (collector, reader) in self.readers.iter_mut().filter(|(c, _)| reads.contains(*c)) {
             let mut ctx = context(&shared, &config, &self.cgroups, &self.budget, &mut self.buf);
             let begin = clock.boot();
@@ -317,6 +323,14 @@ impl Worker {
             collect::emit(collector, snapshot, &self.entities, &config, samples);
             let outcome = self.outcomes[collector.index()].get_or_insert_default();
             outcome.nanos += clock.boot() - begin;
+        }
+        advice.clear();
+        if wanted.contains(Collector::Advice) {
+            let begin = clock.boot();
+            let startup = |id: &str| shared.startups.duration(id);
+            self.advisor.advise(snapshot, startup, &config.targets, advice);
+            collect::advice::emit(&self.entities, &config.targets, advice, samples);
+            self.outcomes[Collector::Advice.index()].get_or_insert_default().nanos += clock.boot() - begin;
         }
         if wanted.contains(Collector::Exporter) {
             self.emit_outcomes(samples);

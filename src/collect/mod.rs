@@ -1,5 +1,6 @@
 //! Snapshot → samples of catalog families, one file a subject.
 
+pub mod advice;
 mod cpu;
 mod device;
 mod energy;

@@ -113,6 +113,11 @@ impl Ledger {
         }
     }
 
+    /// How long the last start of one container took, in seconds, by the runtime's own id.
+    pub fn duration(&self, id: &str) -> Option<f64> {
+        lock(&self.state).durations.get(id).map(|d| seconds(*d))
+    }
+
     /// Counts what the model made of the events. `container` is what the directory knows of it.
     pub fn take(&self, outcome: Outcome, container: impl Fn(&Key) -> Option<Arc<Container>>, rules: &Rules<'_>) {
         match outcome {
