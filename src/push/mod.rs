@@ -13,6 +13,7 @@ mod pusher;
 mod queue;
 mod request;
 pub mod settings;
+pub mod traces;
 mod transport;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use tokio::task::JoinHandle;
 
 use crate::config::CollectorSet;
 use crate::engine::{Collection, Engine, Shared};
+use crate::startup::StartRecord;
 use pusher::Pusher;
 use queue::Packed;
 pub use request::Request;
@@ -50,6 +52,13 @@ pub fn start(engine: &Engine, env: &BTreeMap<String, String>) -> Result<Push, Un
         tracing::warn!("OTLP: {warning}");
     }
     let mut push = Push { stop: watch::Sender::new(false), tasks: Vec::new() };
+    if let Some(endpoint) = settings.traces.clone() {
+        let outbox = push.pusher(shared, endpoint.clone(), &settings, env)?;
+        shared.startups.set_traced();
+        let starts = shared.startups.subscribe();
+        let traces = Traces { resource: settings.shape.resource.clone(), endpoint, starts, outbox };
+        push.tasks.push(tokio::spawn(traces.run(push.stop.subscribe())));
+    }
     if let Some(endpoint) = settings.metrics.clone() {
         let outbox = push.pusher(shared, endpoint.clone(), &settings, env)?;
         let metrics = Metrics { engine: engine.clone(), settings, endpoint, outbox, before: None };
@@ -124,6 +133,52 @@ impl Metrics {
             });
         });
         encoded.await.ok()
+    }
+}
+
+/// The task that tells of starts.
+struct Traces {
+    resource: Vec<(String, String)>,
+    endpoint: Endpoint,
+    starts: mpsc::UnboundedReceiver<Arc<StartRecord>>,
+    outbox: mpsc::Sender<Packed>,
+}
+
+/// Starts told in one request.
+const MOST_STARTS: usize = 100;
+
+impl Traces {
+    async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut starts = Vec::new();
+        loop {
+            let stopped = tokio::select! {
+                biased;
+                n = self.starts.recv_many(&mut starts, MOST_STARTS) => n == 0,
+                _ = stop.wait_for(|stopped| *stopped) => true,
+            };
+            if !starts.is_empty() && self.push(&starts).await.is_none() || stopped {
+                return;
+            }
+            starts.clear();
+        }
+    }
+
+    /// None once nobody takes any more.
+    async fn push(&self, starts: &[Arc<StartRecord>]) -> Option<()> {
+        let message = traces::request(&self.resource, starts);
+        let scopes = message.resource_spans.iter().flat_map(|r| &r.scope_spans);
+        let items = scopes.map(|s| s.spans.len() as u64).sum();
+        let body = match self.endpoint.protocol {
+            Protocol::Grpc | Protocol::HttpProtobuf => Ok(message.encode_to_vec()),
+            Protocol::HttpJson => serde_json::to_vec(&message),
+        };
+        match body.map_err(io::Error::other).and_then(|body| compressed(&self.endpoint, body)) {
+            Ok(body) => self.outbox.send(Packed { body, items }).await.ok(),
+            Err(e) => {
+                tracing::error!("OTLP: starts can't be packed: {e}");
+                Some(())
+            }
+        }
     }
 }
 

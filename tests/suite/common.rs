@@ -112,3 +112,13 @@ pub fn write_tree(dir: &Path, text: &str) {
         }
     }
 }
+
+/// A program that ends with the test, however that ends.
+pub struct Running(pub std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::pin::Pin;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -624,16 +624,9 @@ fn answer(collection: &Arc<Collection>, mut stream: TcpStream) -> std::io::Resul
 
 /// A real Prometheus that scrapes `jobs` (name, address, path) until the test ends; None when there is none installed.
 struct Prometheus {
-    child: Child,
+    _child: common::Running,
     address: String,
     _dir: tempfile::TempDir,
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Prometheus {
@@ -655,7 +648,7 @@ impl Prometheus {
             .stderr(Stdio::null())
             .spawn()
             .ok()?;
-        Some(Self { child, address, _dir: dir })
+        Some(Self { _child: common::Running(child), address, _dir: dir })
     }
 
     /// The value of an instant query that gives one; None while there is none.

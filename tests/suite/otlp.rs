@@ -13,16 +13,21 @@ use kina_exporter::catalog::{self, FamilyId, Kind, Scope};
 use kina_exporter::config::{Config, Otlp};
 use kina_exporter::engine::{Collection, Engine, Shared};
 use kina_exporter::push::metrics::{Identity, Shape, Temporality, encode};
-use kina_exporter::push::{self, Push, Request};
+use kina_exporter::push::{self, Push, Request, traces};
 use kina_exporter::root::SECOND;
-use kina_exporter::runtime::Container;
+use kina_exporter::runtime::{Container, Key, RuntimeKind};
 use kina_exporter::sample::{Entity, Histogram, LabelBlock, Samples};
 use kina_exporter::snapshot::ContainerFacts;
+use kina_exporter::startup::ledger::Rules;
+use kina_exporter::startup::model::Outcome;
+use kina_exporter::startup::{FailureReason, Phase, Phases, Source, StartKind, StartRecord};
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
 };
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data, number_data_point};
+use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
 use crate::common::{self, skip};
@@ -925,4 +930,168 @@ async fn proxies_are_asked_unless_excepted() {
     receiver.wait_for(receiver.got().len() + 1).await;
     assert_eq!(asked.lock().unwrap().len(), before);
     exporter.push.shutdown().await;
+}
+
+// ---- Traces ------------------------------------------------------------------------------------------------------------
+
+fn start(requested: i64) -> StartRecord {
+    let ms = SECOND / 1000;
+    let mut phases = Phases::default();
+    for (phase, took) in [(Phase::Image, 300), (Phase::Init, 100), (Phase::Process, 50)] {
+        phases.set(phase, Some(took * ms));
+    }
+    StartRecord {
+        key: Key { runtime: RuntimeKind::Docker, id: "abc".into() },
+        name: "web".into(),
+        image: "nginx".into(),
+        requested: Some(requested),
+        running: Some(requested + 450 * ms),
+        total: Some(450 * ms),
+        phases,
+        kind: StartKind::Cold,
+        image_cached: Some(false),
+        pool_hit: None,
+        failure: None,
+        slow: Vec::new(),
+        source: Source::Events,
+        traceparent: None,
+    }
+}
+
+fn spans_of(start: StartRecord) -> Vec<Span> {
+    let request = traces::request(&[("service.name".into(), "kina".into())], &[Arc::new(start)]);
+    request.resource_spans[0].scope_spans[0].spans.clone()
+}
+
+fn times(spans: &[Span], begin: i64) -> Vec<(&str, i64, i64)> {
+    let ms = |t: u64| (t as i64 - begin) / (SECOND / 1000);
+    spans.iter().map(|s| (s.name.as_str(), ms(s.start_time_unix_nano), ms(s.end_time_unix_nano))).collect()
+}
+
+#[test]
+fn a_start_is_a_trace_of_its_phases() {
+    let record = start(NOW);
+    let spans = spans_of(record.clone());
+    let want = [
+        ("container.start", 0, 450),
+        ("container.start.image", 0, 300),
+        ("container.start.init", 300, 400),
+        ("container.start.process", 400, 450),
+    ];
+    assert_eq!(times(&spans, NOW), want);
+    let hex = |b: &[u8]| b.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    assert!(spans.iter().all(|s| hex(&s.trace_id) == record.trace_id() && s.span_id.len() == 8));
+    assert!(spans[0].parent_span_id.is_empty() && spans[1..].iter().all(|s| s.parent_span_id == spans[0].span_id));
+    let ids: std::collections::HashSet<_> = spans.iter().map(|s| &s.span_id).collect();
+    assert_eq!(ids.len(), 4);
+    assert!(spans[0].status.is_none());
+
+    // A phase that nobody saw leaves a gap, and those behind it at their place.
+    let mut gap = start(NOW);
+    gap.phases.set(Phase::Init, None);
+    assert_eq!(
+        times(&spans_of(gap), NOW),
+        [("container.start", 0, 450), ("container.start.image", 0, 300), ("container.start.process", 400, 450)]
+    );
+}
+
+#[test]
+fn reported_and_failed_starts() {
+    let mut record = start(NOW);
+    record.traceparent = Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into());
+    (record.running, record.total) = (None, None);
+    record.failure = Some((FailureReason::OciError, "exec: \"x\": not found".into()));
+    let spans = spans_of(record);
+    assert_eq!(spans[0].trace_id[..2], [0x0a, 0xf7]);
+    assert_eq!(spans[0].parent_span_id, 0xb7ad6b7169203331u64.to_be_bytes());
+    let status = spans[0].status.as_ref().unwrap();
+    assert_eq!((status.code, status.message.as_str()), (2, "exec: \"x\": not found"));
+    let mut unknown = start(NOW);
+    (unknown.requested, unknown.running) = (None, None);
+    assert!(spans_of(unknown).is_empty(), "no time, no span");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_are_pushed_and_their_histogram_points_at_them() {
+    for protocol in ["http/protobuf", "http/json", "grpc"] {
+        let receiver = Receiver::default();
+        let otlp = Otlp { protocol: Some(protocol.into()), ..to(&receiver.listen().await) };
+        let exporter = exporter(otlp, &[("OTEL_METRICS_EXPORTER", "none")]);
+        let shared = exporter.engine.shared().clone();
+        let record = start(NOW);
+        let trace_id = record.trace_id();
+        let config = shared.config();
+        shared.startups.take(Outcome::Started(record), |_| None, &Rules::new(&shared.held, &config));
+        let got = receiver.wait_for(1).await;
+        assert!(got[0].path.ends_with("/v1/traces") || got[0].path.ends_with("TraceService/Export"), "{}", got[0].path);
+        let request: ExportTraceServiceRequest = match protocol {
+            "http/json" => serde_json::from_slice(&got[0].body).unwrap(),
+            "grpc" => ExportTraceServiceRequest::decode(&got[0].body[5..]).unwrap(),
+            _ => ExportTraceServiceRequest::decode(&got[0].body[..]).unwrap(),
+        };
+        let spans = &request.resource_spans[0].scope_spans[0].spans;
+        assert_eq!(spans.len(), 4);
+
+        // Each span is as long as its phase in the histogram, which points at the trace.
+        let c = exporter.engine.collect(kina_exporter::config::CollectorSet::ALL).await.unwrap();
+        for row in &c.samples.table(catalog::STARTUP_PHASE_DURATION).hists {
+            let labels: HashMap<_, _> = c.samples.labels(row.entity, row.extra).collect();
+            let h = c.samples.histogram(row);
+            let span = spans.iter().find(|s| s.name.ends_with(labels["phase"])).unwrap();
+            let took = (span.end_time_unix_nano - span.start_time_unix_nano) as f64 / SECOND as f64;
+            assert!((h.sum - took).abs() < 1e-9, "{labels:?}");
+            assert_eq!(h.exemplars[0].labels, [("trace_id", trace_id.clone())]);
+        }
+        exporter.push.shutdown().await;
+        assert_eq!(receiver.got().len(), 1);
+    }
+}
+
+// ---- A real collector ---------------------------------------------------------------------------------------------------
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_collector_takes_it() {
+    let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (grpc, http) = (port(), port());
+    let dir = common::tree(&[]);
+    let config = format!(
+        "receivers: {{otlp: {{protocols: {{grpc: {{endpoint: '{grpc}'}}, http: {{endpoint: '{http}'}}}}}}}}\n\
+         exporters: {{debug: {{verbosity: detailed}}}}\n\
+         service:\n  telemetry: {{metrics: {{level: none}}}}\n  pipelines:\n    \
+         metrics: {{receivers: [otlp], exporters: [debug]}}\n    traces: {{receivers: [otlp], exporters: [debug]}}\n"
+    );
+    let (path, log) = (dir.path().join("otelcol.yml"), dir.path().join("log"));
+    std::fs::write(&path, config).unwrap();
+    let spawned = Command::new("otelcol")
+        .arg(format!("--config=file:{}", path.display()))
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn();
+    let Ok(_collector) = spawned.map(common::Running) else {
+        skip("no OpenTelemetry collector (otelcol) is installed");
+        return;
+    };
+    for (protocol, address) in [("grpc", grpc), ("http/protobuf", http), ("http/json", http)] {
+        let mut otlp = Otlp { protocol: Some(protocol.into()), ..to(&address.to_string()) };
+        (otlp.timeout, otlp.compression) = (Some(Duration::from_secs(5)), Some("gzip".into()));
+        let exporter = exporter(otlp, &[]);
+        let shared = exporter.engine.shared().clone();
+        let mut record = start(NOW);
+        record.key.id = protocol.into();
+        let (trace_id, config) = (record.trace_id(), shared.config());
+        shared.startups.take(Outcome::Started(record), |_| None, &Rules::new(&shared.held, &config));
+        let end = Instant::now() + Duration::from_secs(60);
+        for signal in ["metrics", "traces"] {
+            while exporter.count(catalog::OTLP_SENT, &[("signal", signal)]).await == 0.0 {
+                assert!(Instant::now() < end, "{protocol}: {signal}: {}", std::fs::read_to_string(&log).unwrap());
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        assert_eq!(exporter.count(catalog::OTLP_FAILED, &[]).await, 0.0, "{protocol}");
+        let told = std::fs::read_to_string(&log).unwrap();
+        for part in ["Name: kina.container.starts", "container.start.process", &trace_id] {
+            assert!(told.contains(part), "{protocol}: {part}");
+        }
+        exporter.push.shutdown().await;
+    }
 }
