@@ -510,7 +510,7 @@ families! {
         absent "no limit is set" ;
     MEMORY_KIND = Gauge Container Memory "kina_container_memory_bytes" ["kind"] Bytes
         "Memory by what it is for: process, shared_libraries, page_cache, guest_kernel, vm_overhead."
-        source "memory.stat and, for vm_overhead, the private memory (Private_Clean + Private_Dirty of smaps_rollup) of runtime processes that exist for this container alone"
+        source "memory.stat and, for vm_overhead, the private memory (Private_Clean + Private_Dirty of smaps_rollup, looked at once a minute) of runtime processes that exist for this container alone"
         absent "vm_overhead: no such process, or not permitted to read it" ;
     MEMORY_EFFICIENCY = Gauge Container Memory "kina_container_memory_efficiency_ratio" [] Ratio
         "(process + shared_libraries) ÷ allocated memory."
@@ -538,11 +538,11 @@ families! {
         absent "the CPU is not accounted for the cgroup" ;
     CPU_USER = Counter Container Cpu "container_cpu_user_seconds_total" [] Seconds
         "CPU time used in user mode."
-        source "user_usec of cpu.stat (v2), cpuacct.usage_user or user of cpuacct.stat (v1)"
+        source "user_usec of cpu.stat (v2), user of cpuacct.stat (v1)"
         absent "the CPU is not accounted for the cgroup" otel "container.cpu.time" ["cpu.mode" = "user"] ;
     CPU_SYSTEM = Counter Container Cpu "container_cpu_system_seconds_total" [] Seconds
         "CPU time used in the kernel."
-        source "system_usec of cpu.stat (v2), cpuacct.usage_sys or system of cpuacct.stat (v1)"
+        source "system_usec of cpu.stat (v2), system of cpuacct.stat (v1)"
         absent "the CPU is not accounted for the cgroup" otel "container.cpu.time" ["cpu.mode" = "system"] ;
     CPU_CFS_PERIODS = Counter Container Cpu "container_cpu_cfs_periods_total" [] Count
         "Enforcement periods that have elapsed."
@@ -586,8 +586,8 @@ families! {
         absent "cgroup v2, which does not account by CPU" ;
     CONTEXT_SWITCHES = Counter Container Process "kina_container_context_switches_total" ["kind"] Count
         "Context switches of the container's threads: voluntary, involuntary, or all where only the sum is known."
-        source "perf software counter PERF_COUNT_SW_CONTEXT_SWITCHES scoped to the cgroup (kind all); else /proc/PID/task/TID/status (voluntary, involuntary)"
-        absent "not permitted, or the collector is off" ;
+        source "/proc/PID/task/TID/status, counted on as threads come and go; ctxt of /proc/stat for the whole machine"
+        absent "a process with more than 1024 threads, more than 2048 processes, or the collector is off" ;
 
     // ---- Pressure ------------------------------------------------------------------------------------------------
     PRESSURE_CPU_WAITING = Counter Container Pressure "container_pressure_cpu_waiting_seconds_total" [] Seconds
