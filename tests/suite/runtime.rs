@@ -6,4 +6,5 @@ mod docker;
 mod fake;
 mod misbehaving;
 mod podman;
+mod restart;
 mod seen;

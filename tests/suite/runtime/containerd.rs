@@ -11,7 +11,7 @@ use super::seen::{LIMIT, Seen, nothing};
 use crate::common::skip;
 use crate::live::{Docker, IMAGE, is_root, wait_for, which};
 
-struct Containerd {
+pub struct Containerd {
     dir: tempfile::TempDir,
     child: Child,
     image: String,
@@ -35,7 +35,8 @@ impl Containerd {
         Some(daemon)
     }
 
-    fn spawn(dir: &Path) -> Child {
+    /// Listens at `c.sock` in this folder.
+    pub fn spawn(dir: &Path) -> Child {
         let d = dir.display();
         let config = format!(
             "version = 2\nroot = \"{d}/root\"\nstate = \"{d}/state\"\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{d}/c.sock\"\n"

@@ -212,3 +212,71 @@ fn hundreds_at_once_are_all_found() {
         assert_eq!(events.len(), if n % 3 == 0 { 3 } else { 1 }, "{n}: {events:?}");
     }
 }
+
+/// Bytes of a good answer changed, removed and doubled in a fixed pseudo-random way.
+fn mutated(good: &[u8], seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below.max(1) as u64) as usize
+    };
+    let mut bytes = good.to_vec();
+    for _ in 0..=random(4) {
+        let at = random(bytes.len());
+        match random(5) {
+            0 => bytes[at] = b"{}[]\",:0-e\\\x00\xff"[random(13)],
+            1 => bytes.truncate(at.max(1)),
+            2 => drop(bytes.drain(at..(at + random(8)).min(bytes.len()))),
+            3 => {
+                let part = bytes[at..(at + random(16)).min(bytes.len())].to_vec();
+                bytes.splice(at..at, part);
+            }
+            _ => bytes[at] = random(256) as u8,
+        }
+        if bytes.is_empty() {
+            bytes.push(b'x');
+        }
+    }
+    bytes
+}
+
+#[test]
+fn no_changed_answer_makes_a_parser_panic() {
+    use kina_exporter::runtime::engine_api::wire::{Image, Inspect, Message, Summary, Version, parse_time};
+    let inspect = json!({
+        "Id": id(1), "Created": "2026-11-23T18:21:35.352063269Z", "Path": "a", "Args": ["b"], "Name": "/n",
+        "State": {"Running": true, "Pid": 7, "ExitCode": -1, "StartedAt": "2026-11-23T18:21:35+01:00",
+                  "Health": {"Status": "healthy"}},
+        "Config": {"Image": "i", "Labels": {"a": "b", "c": null}},
+        "HostConfig": {"NetworkMode": "container:x", "RestartPolicy": {"Name": "no"}},
+        "NetworkSettings": {"Networks": {"x": {"IPAddress": "10.0.0.1"}}}
+    });
+    let message = json!({"Type": "container", "Action": "health_status: healthy", "time": 1, "timeNano": 1_000_000_001,
+                         "Actor": {"ID": id(1), "Attributes": {"exitCode": "0", "x": null}}});
+    let image = json!({"Id": "sha256:0", "RepoTags": ["a:b"], "Size": 1, "RootFS": {"Layers": ["x"]}});
+    let list = json!([{"Id": id(1)}, {"Id": id(2)}]);
+    let version = json!({"ApiVersion": "1.41", "MinAPIVersion": "1.12"});
+    let mut read = 0;
+    for seed in 1..=4000 {
+        let change = |good: &serde_json::Value| mutated(good.to_string().as_bytes(), seed);
+        if let Ok(answer) = serde_json::from_slice::<Inspect>(&change(&inspect)) {
+            read += 1;
+            answer.created.as_deref().map(parse_time);
+            answer.state.and_then(|s| s.started_at).as_deref().map(parse_time);
+        }
+        if let Ok(message) = serde_json::from_slice::<Message>(&change(&message)) {
+            read += 1;
+            let _ = (message.at(), message.id(), message.attribute("exitCode"));
+        }
+        if let Ok(version) = serde_json::from_slice::<Version>(&change(&version)) {
+            read += 1;
+            let _ = version.prefix();
+        }
+        read += usize::from(serde_json::from_slice::<Image>(&change(&image)).is_ok());
+        read += usize::from(serde_json::from_slice::<Vec<Summary>>(&change(&list)).is_ok());
+        let _ = parse_time(&String::from_utf8_lossy(&mutated(b"2026-11-23T18:21:35.352063269Z", seed)));
+    }
+    assert!((500..19_500).contains(&read), "{read} of 20000 could still be read: some must, some must not");
+}
