@@ -127,7 +127,11 @@ fn row(facts: &ContainerFacts, scale: &Scale, out: &mut String) -> Result {
 fn name(facts: &ContainerFacts, out: &mut String) -> Result {
     let c = &facts.container;
     let i = &c.identity;
-    write!(out, "<td role=cell class=name><b>{}</b>", Esc(&short(display_name(facts), 80)))?;
+    // Without a runtime that names it, a container's name is its id.
+    let full = display_name(facts);
+    let is_id = full.len() == 64 && full.bytes().all(|b| b.is_ascii_hexdigit());
+    let name = if is_id { short_id(full) } else { short(full, 80) };
+    write!(out, "<td role=cell class=name><b>{}</b>", Esc(&name))?;
     if c.healthy == Some(false) {
         out.write_str(" <span class=\"tag no\">unhealthy</span>")?;
     }
