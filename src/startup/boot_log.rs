@@ -60,6 +60,8 @@ const MAX_LINE: usize = 64 << 10;
 const MAX_BOOTS: usize = 64;
 /// Processors print their lines slightly out of order; a clock that goes back further is a new boot.
 const OUT_OF_ORDER: Nanos = SECOND / 20;
+/// The clock starts with the first lines, all at zero.
+const FIRST_MOMENTS: Nanos = SECOND / 1000;
 
 impl BootLog {
     /// Takes what was appended. `read` is the host's boot clock if the log is followed as it is written (within
@@ -116,7 +118,10 @@ impl BootLog {
     }
 
     fn kernel_line(&mut self, at: Nanos, message: &str, read: Option<Nanos>) {
-        let goes_back = |b: &Boot| b.latest.is_some_and(|latest| at + OUT_OF_ORDER < latest);
+        // Until init runs, a kernel may change its clock for a better one, and step back: then only its first moments tell.
+        let goes_back = |b: &Boot| {
+            b.latest.is_some_and(|latest| at + OUT_OF_ORDER < latest) && (b.init.is_some() || at < FIRST_MOMENTS)
+        };
         let again = |b: &Boot| b.init.is_some() && starts_init(message);
         if self.boots.last().is_none_or(|b| goes_back(b) || again(b)) {
             self.begin();
@@ -335,6 +340,15 @@ mod tests {
         let boots = read(&cut);
         assert_eq!(boots.iter().map(Boot::is_running).collect::<Vec<_>>(), [false, true]);
         assert_eq!(spans(&boots[1]), [Some(143_252_000), Some(92 * MS), Some(15 * MS)]);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_before_init_is_one_boot() {
+        let log = "[    0.000000] Linux version 6.1\n[    0.412000] tsc: Fast TSC calibration failed\n\
+            [    0.040000] tsc: Detected 2400.000 MHz processor\n[    1.500000] Run /init as init process\n\
+            [    0.000000] Linux version 6.1\n[    1.600000] Run /init as init process\n";
+        let boots: Vec<_> = read(log.as_bytes()).iter().map(|b| b.kernel_boot().unwrap() / MS).collect();
+        assert_eq!(boots, [1500, 1600]);
     }
 
     #[test]

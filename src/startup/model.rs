@@ -137,11 +137,6 @@ impl Model {
     pub fn push(&mut self, event: &Event, now: Sample, process_created: Option<Nanos>) {
         self.reconciler.note(now);
         let at = self.reconciler.to_boot(event.at, event.received);
-        let at = match event.kind {
-            // The runtime's own start time is finer than its event's.
-            EventKind::Started { started: Some(started), .. } => self.reconciler.to_boot(started, event.received),
-            _ => at,
-        };
         self.hold(
             at,
             Held {
@@ -315,13 +310,13 @@ impl Model {
         self.finish(key, at, record, out);
     }
 
-    /// Counts a start, unless an earlier run of the exporter did.
+    /// Counts a start, unless an earlier run of the exporter did. A report is news whenever it comes.
     fn finish(&mut self, key: Key, running: Nanos, mut record: StartRecord, out: &mut Vec<Outcome>) {
         let wall = self.reconciler.to_wall(0);
         record.running = Some(running + wall);
         record.requested = record.total.map(|t| running - t + wall);
         let Some(life) = self.lives.get_mut(&key) else { return };
-        let counted = running > self.epoch;
+        let counted = running > self.epoch || record.source == Source::Report;
         let ready = record.phases.get(Phase::Ready).is_some();
         life.run = Some(Run { running, ready, record: counted.then(|| record.clone()) });
         if counted {
@@ -409,7 +404,7 @@ impl Model {
         let life = self.lives.entry(key.clone()).or_default();
         report.describe(&mut life.name, &mut life.image);
         if let Some((reason, message)) = report.failure.clone() {
-            return self.failed(&key, at, Some(reason), message, out);
+            return self.failed(&key, at.max(self.epoch + 1), Some(reason), message, out);
         }
         let Some(running) = report.ran else {
             // Evidence of a start that is still under way.

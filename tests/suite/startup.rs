@@ -1,1 +1,372 @@
+//! Starts: real containers against a stop-watch of our own, reports over HTTP, a real kernel's boot log.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::live::{Docker, DockerContainer, Exporter, IMAGE, http, wait_for};
+use crate::vm::Guest;
+
+const STARTS: &str = "kina_container_starts_total";
+const TOTALS: &str = "kina_container_startup_duration_seconds_count";
+const FAILURES: &str = "kina_container_start_failures_total";
+const EXITS: &str = "kina_container_exits_total";
+
+/// One call of the engine's API on a connection of its own: status, body, and how long until the answer came.
+fn call(docker: &Docker, method: &str, path: &str, body: &Value) -> (u16, Value, Duration) {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let mut socket = UnixStream::connect(&docker.socket).unwrap();
+    let head = format!(
+        "{method} /v1.41{path} HTTP/1.0\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let begin = Instant::now();
+    socket.write_all((head + &body).as_bytes()).unwrap();
+    let mut answer = vec![0];
+    socket.read_exact(&mut answer).unwrap();
+    let took = begin.elapsed();
+    socket.read_to_end(&mut answer).unwrap();
+    let text = String::from_utf8_lossy(&answer);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, serde_json::from_str(body).unwrap_or(Value::Null), took)
+}
+
+/// Containers created by hand, removed with the guard.
+struct Made<'d>(&'d Docker, String);
+
+impl Drop for Made<'_> {
+    fn drop(&mut self) {
+        call(self.0, "DELETE", &format!("/containers/{}?force=1", self.1), &Value::Null);
+    }
+}
+
+fn image(docker: &Docker, tag: &str) -> String {
+    let name = format!("kina-test-start:{tag}");
+    docker.docker(&["tag", IMAGE, &name]);
+    name
+}
+
+/// `docker run`: created and started at once. The id, and how long it took by our watch; None if it did not start.
+fn run(docker: &Docker, image: &str, command: &[&str], host: Value, more: &Value) -> (String, Option<Duration>) {
+    let mut body = json!({"Image": image, "Cmd": command, "HostConfig": host});
+    if let (Some(body), Some(more)) = (body.as_object_mut(), more.as_object()) {
+        body.extend(more.clone());
+    }
+    let begin = Instant::now();
+    let (status, created, _) = call(docker, "POST", "/containers/create", &body);
+    assert_eq!(status, 201, "{created}");
+    let id = created["Id"].as_str().unwrap().to_owned();
+    let (status, ..) = call(docker, "POST", &format!("/containers/{id}/start"), &Value::Null);
+    (id, (status == 204).then(|| begin.elapsed()))
+}
+
+fn startups(exporter: &Exporter) -> Vec<Value> {
+    let answer: Value = serde_json::from_str(&exporter.get("/api/v1/startups")).unwrap();
+    answer["startups"].as_array().unwrap().clone()
+}
+
+/// More wants to run than there are processors.
+fn is_busy() -> bool {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = load.split(' ').next().and_then(|l| l.parse().ok()).unwrap_or(0.0);
+    std::thread::available_parallelism().is_ok_and(|n| load > n.get() as f64)
+}
+
+fn within(told: f64, watch: Duration) -> bool {
+    let watch = watch.as_secs_f64();
+    (told - watch).abs() <= f64::max(0.005, watch * 0.02)
+}
+
+#[test]
+fn fifty_starts_are_counted_once_each_and_as_long_as_they_took() {
+    let Some(docker) = Docker::get() else { return };
+    let exporter = Exporter::with_docker(docker, &["--containers.image-include=kina-test-start:fifty-.*"]);
+    let images = ["fifty-a", "fifty-b", "fifty-c"].map(|tag| image(docker, tag));
+    let (mut watched, mut guards, mut failed) = (Vec::new(), Vec::new(), 0);
+    for i in 0..20 {
+        let (id, took) = run(docker, &images[i % 3], &["sleep", "600"], json!({}), &Value::Null);
+        watched.push((id.clone(), "cold", took.unwrap()));
+        guards.push(Made(docker, id));
+    }
+    // Restarts of the first ten.
+    for (id, ..) in watched.clone().iter().take(10) {
+        call(docker, "POST", &format!("/containers/{id}/kill"), &Value::Null);
+        wait_for("the container to end", Duration::from_secs(20), || {
+            let (_, about, _) = call(docker, "GET", &format!("/containers/{id}/json"), &Value::Null);
+            (about["State"]["Running"] == json!(false)).then_some(())
+        });
+        let (status, _, took) = call(docker, "POST", &format!("/containers/{id}/start"), &Value::Null);
+        assert_eq!(status, 204);
+        watched.push((id.clone(), "warm", took));
+    }
+    // Gone at once.
+    for i in 0..12 {
+        let (id, took) = run(docker, &images[i % 3], &["true"], json!({"AutoRemove": true}), &Value::Null);
+        watched.push((id, "cold", took.unwrap()));
+    }
+    // With a health check.
+    let check = json!({"Healthcheck": {"Test": ["CMD", "true"], "Interval": 200_000_000}});
+    for _ in 0..3 {
+        let (id, took) = run(docker, &images[0], &["sleep", "600"], json!({}), &check);
+        watched.push((id.clone(), "cold", took.unwrap()));
+        guards.push(Made(docker, id));
+    }
+    // Failing.
+    for i in 0..5 {
+        let (id, took) =
+            run(docker, &images[i % 3], &["/no/such/program"], json!({"AutoRemove": i % 2 == 0}), &Value::Null);
+        assert!(took.is_none());
+        failed += 1;
+        guards.push(Made(docker, id));
+    }
+    assert_eq!(watched.len() + failed, 50);
+
+    let scrape = wait_for("all starts to be counted", Duration::from_secs(20), || {
+        let scrape = exporter.scrape();
+        let all = scrape.value(STARTS, &[]).unwrap_or(0.0) + scrape.value(FAILURES, &[]).unwrap_or(0.0);
+        (all >= 50.0).then_some(scrape)
+    });
+    assert_eq!(scrape.must(STARTS, &[("start", "cold")]), 35.0);
+    assert_eq!(scrape.must(STARTS, &[("start", "warm")]), 10.0);
+    assert_eq!(scrape.must(TOTALS, &[]), 45.0);
+    assert_eq!(scrape.must(FAILURES, &[("reason", "oci_error")]), 5.0);
+    assert_eq!(scrape.must(EXITS, &[("reason", "ok")]), 12.0);
+    assert_eq!(scrape.must("kina_image_cache_requests_total", &[("result", "hit")]), 35.0);
+
+    let told = startups(&exporter);
+    let mut off = Vec::new();
+    for (id, kind, took) in &watched {
+        let mut mine = told.iter().filter(|s| s["id"] == json!(id) && s["start"] == json!(kind));
+        let start = mine.next().unwrap_or_else(|| panic!("no {kind} start of {id}"));
+        assert!(mine.next().is_none(), "{id} is told twice");
+        let total = start["total_seconds"].as_f64().unwrap();
+        let phases = start["phases"].as_object().unwrap();
+        let sum: f64 = phases.iter().filter(|(p, _)| *p != "ready").map(|(_, d)| d.as_f64().unwrap()).sum();
+        let rest = start["unattributed_seconds"].as_f64().unwrap_or(0.0);
+        assert!((sum + rest - total).abs() < 1e-6, "{start}");
+        assert!(phases.values().all(|d| d.as_f64().unwrap() >= 0.0), "{start}");
+        assert!(total < took.as_secs_f64() * 1.02 + 0.005 && total > took.as_secs_f64() * 0.6, "{start} took {took:?}");
+        if !within(total, *took) {
+            off.push(format!("{kind}: told {:.1} ms, took {:.1} ms", total * 1e3, took.as_secs_f64() * 1e3));
+        }
+    }
+    eprintln!(
+        "{} of {} totals within 5 ms or 2 % of the watch; not so: {off:#?}",
+        watched.len() - off.len(),
+        watched.len()
+    );
+    // On a machine with more to do than it can, our watch runs before and after the engine's for want of a processor.
+    if !is_busy() {
+        assert!(off.len() <= 2, "{off:#?}");
+    }
+    wait_for("the healthy to be ready", Duration::from_secs(40), || {
+        let ready = startups(&exporter).iter().filter(|s| s["phases"]["ready"].is_number()).count();
+        (ready >= 3).then_some(())
+    });
+}
+
+#[test]
+fn a_container_is_ready_when_it_first_listens() {
+    let Some(docker) = Docker::get() else { return };
+    let image = image(docker, "listens");
+    let exporter = Exporter::with_docker(docker, &["--containers.image-include=kina-test-start:listens"]);
+    let server: DockerContainer = docker.run_image(&[], &image, &["sh", "-c", "sleep 1; exec httpd -f -p 8080"]);
+    let ready = wait_for("ready", Duration::from_secs(20), || {
+        let told = startups(&exporter);
+        told.iter().find(|s| s["id"] == json!(server.id))?["phases"]["ready"].as_f64()
+    });
+    assert!((0.9..2.5).contains(&ready), "{ready}");
+    let phase = [("phase", "ready"), ("image", image.as_str())];
+    let scrape = exporter.scrape();
+    assert_eq!(scrape.must("kina_container_startup_phase_duration_seconds_count", &phase), 1.0);
+    let last = scrape.must("kina_container_last_startup_duration_seconds", &[("name", &server.name)]);
+    assert!(last > 0.0);
+}
+
+#[test]
+fn starts_while_the_exporter_restarts_are_recovered() {
+    let Some(docker) = Docker::get() else { return };
+    let image = image(docker, "recovered");
+    let dir = tempfile::tempdir().unwrap();
+    let state = format!("--startup.state-file={}", dir.path().join("starts").display());
+    let args = ["--containers.image-include=kina-test-start:recovered", state.as_str()];
+    let start = || run(docker, &image, &["true"], json!({"AutoRemove": true}), &Value::Null);
+    let counted = |exporter: &Exporter, n: f64| {
+        wait_for("starts to be counted", Duration::from_secs(20), || {
+            (exporter.scrape().value(STARTS, &[])? >= n).then_some(())
+        });
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(exporter.scrape().value(STARTS, &[]), Some(n));
+    };
+    let exporter = Exporter::with_docker(docker, &args);
+    start();
+    counted(&exporter, 1.0);
+    assert_eq!(exporter.terminate(), Some(0));
+    start();
+    start();
+    let exporter = Exporter::with_docker(docker, &args);
+    counted(&exporter, 2.0);
+}
+
+/// An exporter that sees no runtime: what it knows has been reported.
+fn alone() -> Exporter {
+    Exporter::start(&["--no-runtime.docker", "--no-runtime.podman", "--no-runtime.containerd", "--no-runtime.cgroup"])
+}
+
+fn now() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+#[test]
+fn reports_are_taken_whole_or_not_at_all() {
+    let exporter = alone();
+    let post = |body: &str, headers: &[(&str, &str)]| {
+        let answer = http(exporter.address, "POST", "/api/v1/startups", headers, body.as_bytes()).unwrap();
+        (answer.status, String::from_utf8_lossy(&answer.body).into_owned())
+    };
+    let good = format!(
+        r#"{{"runtime":"apple","id":"web","image":"shop","requested_at":{:.6},"running_at":{:.6},
+            "phases":{{"vm_create":0.2,"kernel_boot":0.4,"init":0.1,"process":1.1}},"start":"cold","vm_pool":"miss",
+            "traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}}"#,
+        now() - 2.0,
+        now() - 0.2
+    );
+    let (status, why) = post(&format!("[{good},{{\"runtime\":\"apple\",\"id\":\"x\",\"total\":-1}}]"), &[]);
+    assert_eq!((status, why.starts_with("report 1: total: -1")), (400, true), "{why}");
+    assert_eq!(post("not json", &[]).0, 400);
+    assert_eq!(post(&good, &[("X-Forwarded-For", "192.0.2.1")]).0, 403);
+    assert_eq!(post(&" ".repeat((1 << 20) + 1), &[]).0, 413);
+    assert_eq!(post(&good, &[]), (202, "{\"accepted\":1}\n".to_owned()));
+    assert_eq!(post(&format!("[{good},{good}]"), &[]).0, 202);
+    let scrape = wait_for("the report to be counted", Duration::from_secs(10), || {
+        let scrape = exporter.scrape();
+        scrape.value(STARTS, &[]).is_some().then_some(scrape)
+    });
+    let labels = [("runtime", "apple"), ("image", "shop"), ("start", "cold")];
+    assert_eq!(scrape.must(STARTS, &labels), 1.0);
+    assert_eq!(scrape.must("kina_vm_pool_acquisitions_total", &[("result", "miss")]), 1.0);
+    assert_eq!(scrape.must("kina_container_slow_starts_total", &[("reason", "unexplained")]), 1.0);
+    let phase = scrape.must("kina_container_startup_phase_duration_seconds_sum", &[("phase", "kernel_boot")]);
+    assert!((phase - 0.4).abs() < 1e-9);
+    let exemplars = exporter.get("/metrics?format=openmetrics");
+    assert!(exemplars.contains("trace_id=\"0af7651916cd43dd8448eb211c80319c\""), "{exemplars}");
+    let told = startups(&exporter);
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["slow"][0]["reason"], "unexplained");
+    assert!(exporter.get("/").contains("Recent starts"));
+}
+
+#[test]
+fn a_shell_and_a_hook_report_starts() {
+    let exporter = alone();
+    let to = format!("http://{}", exporter.address);
+    let record = |args: &[&str], input: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_kina-exporter"))
+            .args(["record-start", "--to", &to])
+            .args(args)
+            .env_remove("TRACEPARENT")
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let out = child.wait_with_output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    let shell = ["--id", "vm1", "--runtime", "apple", "--image", "web", "--phase", "kernel_boot=0.4", "--total", "0.9"];
+    assert_eq!(record(&shell, ""), (Some(0), String::new()));
+    let (status, why) = record(&["--id", "vm1", "--runtime", "lxc", "--total", "1"], "");
+    assert!(status == Some(1) && why.contains("400") && why.contains("lxc"), "{why}");
+    // A hook that fails would keep its container from starting.
+    assert_eq!(record(&["--hook", "poststart"], "no state").0, Some(0));
+    let state = r#"{"ociVersion":"1.0.2","id":"0123456789abcdef","status":"running","pid":1,"bundle":"/b"}"#;
+    for hook in ["createRuntime", "poststart"] {
+        assert_eq!(record(&["--hook", hook], state), (Some(0), String::new()));
+    }
+    let told = wait_for("both starts", Duration::from_secs(15), || {
+        let told = startups(&exporter);
+        (told.len() == 2).then_some(told)
+    });
+    let hooked = told.iter().find(|s| s["runtime"] == "cgroup").unwrap();
+    assert!(hooked["total_seconds"].as_f64().unwrap() >= hooked["phases"]["process"].as_f64().unwrap(), "{hooked}");
+}
+
+/// The kernel's clock in its own log, by the words that a line holds.
+fn stamp(log: &str, words: &str) -> Duration {
+    let line = log.lines().find(|l| l.contains(words)).unwrap_or_else(|| panic!("no {words:?} in\n{log}"));
+    let seconds = line.split(']').next().unwrap().trim_start_matches(['[', ' ']);
+    Duration::from_secs_f64(seconds.parse().unwrap())
+}
+
+#[test]
+fn phases_of_a_real_boot_agree_with_the_guests_own_log() {
+    use kina_exporter::startup::Phase;
+    use kina_exporter::startup::boot_log::BootLog;
+    let script = "echo 'guest: starting managed process' > /dev/kmsg; sleep 0.3
+echo 'guest: started managed process' > /dev/kmsg; echo '@@log'; dmesg";
+    let Some(console) = Guest::new(script).boot(Duration::from_secs(120)) else { return };
+    let mut log = BootLog::default();
+    for (at, chunk) in &console.chunks {
+        log.feed(chunk, Some(at.as_nanos() as i64));
+    }
+    let text = console.text();
+    let own = text.split_once("@@log\n").unwrap_or_else(|| panic!("no log in\n{text}")).1;
+    assert!(!log.boots().is_empty(), "{text}");
+    let [init, created, running] =
+        ["as init process", "guest: starting managed process", "guest: started managed process"].map(|w| stamp(own, w));
+    let mut moments = log.boots()[0].moments(None);
+    moments.requested = Some(0);
+    let phases = moments.phases();
+    let agrees = |phase, expected: Duration| {
+        let told = Duration::from_nanos(phases.get(phase).unwrap_or_else(|| panic!("no {phase:?} in\n{text}")) as u64);
+        assert!(
+            told.abs_diff(expected) < Duration::from_millis(10),
+            "{phase:?}: {told:?}, the guest says {expected:?}"
+        );
+    };
+    agrees(Phase::KernelBoot, init);
+    agrees(Phase::Init, created - init);
+    agrees(Phase::Process, running - created);
+    // From our asking to the end of the guest's clock, by our own watch.
+    let total = Duration::from_nanos(moments.total().unwrap() as u64);
+    let vm = Duration::from_nanos(phases.get(Phase::VmCreate).unwrap() as u64);
+    assert_eq!(total, vm + init_to(&phases));
+    assert!(vm > Duration::from_millis(5) && total < console.chunks.last().unwrap().0, "{vm:?} of {total:?}");
+}
+
+fn init_to(phases: &kina_exporter::startup::Phases) -> Duration {
+    use kina_exporter::startup::Phase::{Init, KernelBoot, Process};
+    [KernelBoot, Init, Process].iter().filter_map(|p| phases.get(*p)).map(|d| Duration::from_nanos(d as u64)).sum()
+}
+
+#[test]
+fn the_schema_names_what_the_parser_takes() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/startup-report.schema.json");
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let now = now();
+    for example in schema["examples"].as_array().unwrap() {
+        let wall = (now * 1e9) as i64;
+        // Moments of the examples are long past: bring them to now.
+        let mut example = example.clone();
+        for (key, value) in example.as_object_mut().unwrap() {
+            if key.ends_with("_at") {
+                *value = json!(now - 100.0 + value.as_f64().unwrap() % 10.0);
+            }
+        }
+        let taken = kina_exporter::startup::report::parse(example.to_string().as_bytes(), wall);
+        assert!(taken.is_ok(), "{example}: {taken:?}");
+    }
+    let known = schema["$defs"]["report"]["properties"].as_object().unwrap();
+    let unknown = kina_exporter::startup::report::parse(br#"{"nothing":1}"#, 0).unwrap_err().to_string();
+    let listed: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
+    assert!(listed.len() > 10, "{unknown}");
+    for key in &listed {
+        assert!(known.contains_key(*key), "{key} is not in the schema");
+    }
+    assert_eq!(known.len(), listed.len());
+}
