@@ -1,6 +1,6 @@
 //! The exporter as a process beside this one: started, scraped, its CPU time and memory read from outside.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -125,10 +125,12 @@ impl Exporter {
     }
 
     /// Kernel files that it keeps open below a folder.
-    pub fn open_files(&self, below: &[&Path]) -> Result<Vec<std::path::PathBuf>, String> {
+    pub fn open_files(&self, below: &[&Path]) -> Result<Vec<PathBuf>, String> {
         let folder = self.root.procfs.join(self.pid.to_string()).join("fd");
         let names = self.root.list(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        let targets = names.iter().filter_map(|n| self.root.read_link(&folder.join(n)).ok());
+        // Some entries of /proc are shown as deleted while they are there.
+        let live = |t: PathBuf| t.to_str().map(|t| PathBuf::from(t.trim_end_matches(" (deleted)")));
+        let targets = names.iter().filter_map(|n| self.root.read_link(&folder.join(n)).ok()).filter_map(live);
         Ok(targets.filter(|t| below.iter().any(|b| t.starts_with(b))).collect())
     }
 

@@ -4,12 +4,16 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use crate::catalog::Unit;
+
 /// What must hold of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
     AtMost(f64),
     AtLeast(f64),
+    Below(f64),
+    Above(f64),
     /// Shown for the reader's judgement alone.
     None,
 }
@@ -36,11 +40,31 @@ impl Figure {
         Self { name: name.into(), value, unit, bound, compared: compared.into() }
     }
 
+    /// A figure in the unit that people read: milliseconds, megabytes, per cent.
+    pub fn of_unit(name: String, value: f64, unit: Unit, bound: Bound, compared: String) -> Self {
+        let (factor, unit) = match unit {
+            Unit::Seconds => (1e3, "ms"),
+            Unit::Bytes => (1e-6, "MB"),
+            Unit::Ratio => (1e2, "%"),
+            _ => (1.0, ""),
+        };
+        let bound = match bound {
+            Bound::AtMost(limit) => Bound::AtMost(limit * factor),
+            Bound::AtLeast(limit) => Bound::AtLeast(limit * factor),
+            Bound::Below(limit) => Bound::Below(limit * factor),
+            Bound::Above(limit) => Bound::Above(limit * factor),
+            Bound::None => Bound::None,
+        };
+        Self::new(name, value * factor, unit, bound, compared)
+    }
+
     /// Whether the bound holds; None where there is none.
     pub fn met(&self) -> Option<bool> {
         match self.bound {
             Bound::AtMost(limit) => Some(self.value <= limit),
             Bound::AtLeast(limit) => Some(self.value >= limit),
+            Bound::Below(limit) => Some(self.value < limit),
+            Bound::Above(limit) => Some(self.value > limit),
             Bound::None => None,
         }
     }
@@ -49,6 +73,8 @@ impl Figure {
         match self.bound {
             Bound::AtMost(limit) => format!("≤ {}", number(limit)),
             Bound::AtLeast(limit) => format!("≥ {}", number(limit)),
+            Bound::Below(limit) => format!("< {}", number(limit)),
+            Bound::Above(limit) => format!("> {}", number(limit)),
             Bound::None => String::new(),
         }
     }

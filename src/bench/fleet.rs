@@ -101,15 +101,20 @@ impl Fleet {
         Ok(())
     }
 
-    /// Files in memory that look like cgroups of v2; everything else is this host's.
+    /// Files in memory that look like cgroups of v2; everything else, their process too, is this host's.
     pub fn simulated(size: usize) -> Result<Self, String> {
         let folder = PathBuf::from(format!("/dev/shm/kina-bench-{}-{size}", std::process::id()));
         let made = Scratch::new(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let root = Root { cgroup: folder.clone(), ..Root::default() };
-        let fleet =
+        let mut fleet =
             Self { root: root.clone(), parent: "/bench".into(), size, processes: Vec::new(), folders: vec![made] };
         let put = |path: &Path, text: &str| Scratch::write(path, text).map_err(|e| format!("{}: {e}", path.display()));
+        // One process stands for all.
+        let sleeper = root.command(Path::new("sleep")).arg("infinity").spawn().map_err(|e| format!("sleep: {e}"))?;
+        let process = format!("{}\n", sleeper.id().unwrap_or_default());
+        fleet.processes.push(sleeper);
         for (file, text) in FILES {
+            let text = if file == "cgroup.procs" { &process } else { text };
             put(&folder.join(file), text)?;
             for i in 0..size {
                 put(&folder.join("bench").join(name(i)).join(file), text)?;

@@ -1,8 +1,11 @@
-//! Active measurements: what the exporter itself costs, each figure beside its comparison.
+//! Active measurements, each figure beside its comparison: what the exporter itself costs ([`cost`]), and what container
+//! runtimes do against the baselines ([`baseline`]).
 
 pub mod alloc;
 pub mod figure;
 
+#[cfg(target_os = "linux")]
+pub mod baseline;
 #[cfg(target_os = "linux")]
 pub mod cost;
 #[cfg(target_os = "linux")]
@@ -11,5 +14,7 @@ mod encode;
 mod exporter;
 #[cfg(target_os = "linux")]
 mod fleet;
+#[cfg(target_os = "linux")]
+pub mod io;
 #[cfg(target_os = "linux")]
 pub mod target;

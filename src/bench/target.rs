@@ -16,6 +16,8 @@ use crate::serve::{self, Hooks};
 pub struct Counts {
     /// System calls through the injected root.
     pub calls: u64,
+    /// Kernel files asked, by reading them or by their status.
+    pub files: u64,
     pub allocations: u64,
 }
 
@@ -55,10 +57,14 @@ pub async fn run(cgroup: PathBuf, parent: &str, size: usize, port: u16) -> Resul
 /// What one collection costs, encoding left out.
 async fn counts(engine: &Engine) -> Counts {
     alloc::count();
-    let before = Counts { calls: root::calls(), allocations: alloc::allocations() };
+    let before = Counts { calls: root::calls(), files: root::files(), allocations: alloc::allocations() };
     let collection = engine.collect(CollectorSet::ALL).await;
     drop(collection);
-    Counts { calls: root::calls() - before.calls, allocations: alloc::allocations() - before.allocations }
+    Counts {
+        calls: root::calls() - before.calls,
+        files: root::files() - before.files,
+        allocations: alloc::allocations() - before.allocations,
+    }
 }
 
 /// The engine over a fleet, within this process.

@@ -8,13 +8,22 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{failed, print, start};
 use crate::bench::figure::{self, Figure};
-use crate::bench::{cost, target};
+use crate::bench::{baseline, cost, io, target};
+use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
 pub enum Bench {
     /// What the exporter itself costs. Needs root: it makes cgroups of its own and removes them
     Cost(Cost),
-    /// The exporter under measurement; run by the others
+    /// Container runtimes against the baselines: starts, memory overhead, network, storage, CPU
+    Containers(Containers),
+    /// Storage operations a second in the working folder; run within containers by `containers`
+    #[command(hide = true)]
+    Io {
+        #[arg(value_enum)]
+        pattern: io::Pattern,
+    },
+    /// The exporter under measurement; run by `cost`
     #[command(hide = true)]
     Target(Target),
 }
@@ -33,6 +42,21 @@ pub struct Cost {
     /// Rounds of which the best counts
     #[arg(long, default_value_t = 7)]
     rounds: u32,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Containers {
+    /// Commands to compare, such as docker, podman or nerdctl
+    #[arg(long = "runtime", value_name = "COMMAND", default_value = "docker")]
+    runtimes: Vec<PathBuf>,
+    /// An image that is there already and has a shell with ping, hostname and time
+    #[arg(long, default_value = "busybox")]
+    image: String,
+    /// Starts of which the median counts
+    #[arg(long, default_value_t = 7)]
+    starts: usize,
     #[command(flatten)]
     output: Output,
 }
@@ -65,7 +89,7 @@ pub struct Target {
     port: u16,
 }
 
-pub fn run(bench: Bench) -> ExitCode {
+pub fn run(bench: Bench, config: &Config) -> ExitCode {
     let tokio = match start::tokio() {
         Ok(tokio) => tokio,
         Err(e) => return failed(&e.to_string()),
@@ -80,6 +104,17 @@ pub fn run(bench: Bench) -> ExitCode {
                 Err(why) => failed(&why),
             }
         }
+        Bench::Containers(args) => {
+            let Containers { runtimes, image, starts, output } = args;
+            let outcome =
+                tokio.block_on(baseline::measure(&baseline::Options { runtimes, image, starts }, &config.targets));
+            outcome.unmeasured.iter().for_each(|line| eprintln!("not measured: {line}"));
+            show(&outcome.figures, &output)
+        }
+        Bench::Io { pattern } => match io::rate(std::path::Path::new("."), pattern) {
+            Ok(rate) => print(format!("{rate:.0}\n").as_bytes()),
+            Err(why) => failed(&why),
+        },
         Bench::Target(t) => match tokio.block_on(target::run(t.cgroup, &t.parent, t.containers, t.port)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => failed(&why),

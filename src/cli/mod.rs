@@ -51,7 +51,7 @@ enum Command {
     Check(check::Args),
     /// Report a container's start to a running exporter, from a shell or as an OCI hook
     RecordStart(Box<record_start::Args>),
-    /// Measure what the exporter costs
+    /// Measure what the exporter costs, and container runtimes against the baselines
     #[cfg(target_os = "linux")]
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -80,7 +80,7 @@ pub fn main() -> ExitCode {
         Command::RecordStart(args) => record_start::run(&args),
         Command::Check(args) => check::run(&given, &args),
         #[cfg(target_os = "linux")]
-        Command::Bench(bench) => bench::run(bench),
+        Command::Bench(bench) => with_config(&given, |config| bench::run(bench, &config)),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut command(), "kina-exporter", &mut script);

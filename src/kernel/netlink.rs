@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use crate::root::ReadError;
+use crate::root::{self, ReadError};
 
 const HEADER: usize = 16;
 const NLMSG_ERROR: u16 = libc::NLMSG_ERROR as u16;
@@ -84,6 +84,7 @@ impl Netlink {
         bytes[6..8].copy_from_slice(&((libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16).to_ne_bytes());
         bytes[8..12].copy_from_slice(&self.sequence.to_ne_bytes());
         bytes[HEADER..].copy_from_slice(payload);
+        root::called();
         // SAFETY: the pointer and length describe `bytes`, which outlives the call.
         let sent = unsafe { libc::send(self.socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
         if sent < 0 { Err(io::Error::last_os_error().into()) } else { Ok(()) }
@@ -100,6 +101,7 @@ impl Netlink {
             message.msg_hdr.msg_iovlen = 1;
         }
         let received = loop {
+            root::called();
             // SAFETY: both headers point to one iovec each, those to `first` and `second`; all outlive the call.
             let n = unsafe {
                 libc::recvmmsg(

@@ -10,6 +10,7 @@ mod collected;
 #[allow(dead_code)]
 mod common;
 mod config;
+mod cost;
 mod e2e;
 mod expose;
 mod golden;
