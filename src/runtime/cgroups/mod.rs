@@ -72,8 +72,8 @@ pub(super) async fn run(shared: Arc<Shared>, first: Pending) {
     tree.walk("");
     tree.look();
     tree.live = true;
-    drop(first);
     shared.ctx.capabilities.yes(RuntimeKind::Cgroup.name());
+    drop(first);
     tree.follow().await;
 }
 
