@@ -23,6 +23,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use prost::Message;
+use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -170,9 +172,9 @@ impl Traces {
         let items = scopes.map(|s| s.spans.len() as u64).sum();
         let body = match self.endpoint.protocol {
             Protocol::Grpc | Protocol::HttpProtobuf => Ok(message.encode_to_vec()),
-            Protocol::HttpJson => serde_json::to_vec(&message),
+            Protocol::HttpJson => json(&message),
         };
-        match body.map_err(io::Error::other).and_then(|body| compressed(&self.endpoint, body)) {
+        match body.and_then(|body| compressed(&self.endpoint, body)) {
             Ok(body) => self.outbox.send(Packed { body, items }).await.ok(),
             Err(e) => {
                 tracing::error!("OTLP: starts can't be packed: {e}");
@@ -188,10 +190,27 @@ fn pack(endpoint: &Endpoint, request: Request) -> io::Result<Packed> {
         Protocol::Grpc | Protocol::HttpProtobuf => request.bytes,
         Protocol::HttpJson => {
             let message = ExportMetricsServiceRequest::decode(&request.bytes[..]).map_err(io::Error::other)?;
-            serde_json::to_vec(&message)?
+            json(&message)?
         }
     };
     Ok(Packed { body: compressed(endpoint, body)?, items: request.items })
+}
+
+/// A message as OTLP's JSON. Fields without a value are left out: the Collector takes no null for a number.
+fn json(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    fn without_nulls(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                fields.retain(|_, v| !v.is_null());
+                fields.values_mut().for_each(without_nulls);
+            }
+            Value::Array(items) => items.iter_mut().for_each(without_nulls),
+            _ => {}
+        }
+    }
+    let mut value = serde_json::to_value(message)?;
+    without_nulls(&mut value);
+    Ok(serde_json::to_vec(&value)?)
 }
 
 fn compressed(endpoint: &Endpoint, body: Vec<u8>) -> io::Result<Bytes> {
