@@ -195,6 +195,23 @@ impl Root {
         std::fs::metadata(path).map_err(Into::into)
     }
 
+    /// Size and time of the last change of a file or folder.
+    pub fn stamp(&self, path: &Path) -> Result<Stamp, ReadError> {
+        use std::os::unix::fs::MetadataExt;
+        let m = std::fs::metadata(path)?;
+        Ok(Stamp { size: m.len(), modified: m.mtime().saturating_mul(SECOND).saturating_add(m.mtime_nsec()) })
+    }
+
+    /// Reads a part of a file that grows: from `offset`, at most so many bytes; fewer or none at its end.
+    pub fn read_part(&self, path: &Path, offset: u64, at_most: usize) -> Result<Vec<u8>, ReadError> {
+        use std::io::{Read, Seek};
+        let mut file = std::fs::File::open(path)?;
+        file.seek(io::SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
+        file.take(at_most as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Writes a small file of the exporter's own as a whole: by another name first, so that nobody ever reads half of it.
     pub fn write_state(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let new = path.with_extension("new");
@@ -261,6 +278,14 @@ impl Root {
         c.stdin(std::process::Stdio::null()).kill_on_drop(true);
         c
     }
+}
+
+/// What a file system tells of a file that grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    pub size: u64,
+    /// Wall clock of the host.
+    pub modified: Nanos,
 }
 
 fn open_at(dir: i32, path: &Path, flags: i32) -> Result<File, ReadError> {

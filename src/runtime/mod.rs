@@ -22,6 +22,7 @@ mod sources;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::root::Nanos;
@@ -194,6 +195,16 @@ pub struct Event {
     pub replayed: bool,
 }
 
+/// Where a virtual machine that boots writes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boot {
+    pub log: PathBuf,
+    /// Size of the log before this boot: all boots are appended to one file.
+    pub from: u64,
+    /// When the start was requested, by the host's files; wall clock.
+    pub requested: Option<Nanos>,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum EventKind {
     /// An image was pulled (`key.id` is the image's reference).
@@ -231,5 +242,11 @@ pub enum EventKind {
     StartFailed {
         message: String,
     },
+    /// The start under way belongs to the container's creation (`container run`), whatever the grain of its dates.
+    FirstStart,
+    /// Its virtual machine boots, and writes of it to a log.
+    Booting(Boot),
     Removed,
+    /// The runtime has forgotten it, though it may live on: nothing is known of its end.
+    Lost,
 }

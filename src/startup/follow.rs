@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::console::{self, Seen};
 use super::ledger::{Ledger, Rules};
 use super::listening;
 use super::model::Model;
@@ -13,7 +14,7 @@ use super::reconcile::Sample;
 use crate::config::Config;
 use crate::held::Held;
 use crate::root::{Nanos, Root, SECOND};
-use crate::runtime::{Directory, Event, EventKind, Key};
+use crate::runtime::{Boot, Directory, Event, EventKind, Key};
 
 /// What the task works with.
 pub struct Context {
@@ -32,6 +33,7 @@ struct Follower {
     context: Context,
     model: Model,
     listens: mpsc::UnboundedSender<(Key, Nanos)>,
+    boots: mpsc::UnboundedSender<(Arc<Event>, Seen)>,
 }
 
 /// Follows starts until the directory is gone. Subscribes at once: events published from now on are seen. Call it before
@@ -39,9 +41,10 @@ struct Follower {
 pub fn follow(context: Context) -> impl Future<Output = ()> + Send + use<> {
     let mut events = context.directory.subscribe();
     let (listens, mut heard) = mpsc::unbounded_channel();
+    let (boots, mut booted) = mpsc::unbounded_channel();
     let now = Sample::take(&context.root.clock);
     let model = Model::new(since(&context, now.wall), now);
-    let mut follower = Follower { context, model, listens };
+    let mut follower = Follower { context, model, listens, boots };
     async move {
         let ledger = follower.context.ledger.clone();
         loop {
@@ -52,6 +55,7 @@ pub fn follow(context: Context) -> impl Future<Output = ()> + Send + use<> {
                 },
                 () = ledger.arrived.notified() => follower.reports(),
                 Some((key, at)) = heard.recv() => follower.model.listening(key, at, follower.boot()),
+                Some((event, seen)) = booted.recv() => follower.booted(&event, seen),
                 () = tokio::time::sleep(follower.nap()) => {}
             }
             follower.advance();
@@ -75,6 +79,9 @@ impl Follower {
     }
 
     fn event(&mut self, event: &Arc<Event>) {
+        if let EventKind::Booting(boot) = &event.kind {
+            return self.follow_console(event.clone(), boot.clone());
+        }
         let now = Sample::take(&self.context.root.clock);
         let unknown = !self.model.knows(&event.key);
         if unknown
@@ -92,6 +99,26 @@ impl Follower {
         self.model.push(event, now, created);
         if pid > 0 && !event.replayed && matches!(event.kind, EventKind::Started { .. }) {
             self.listen_for(event.key.clone(), pid);
+        }
+    }
+
+    fn follow_console(&self, event: Arc<Event>, boot: Boot) {
+        let (root, tell) = (self.context.root.clone(), self.boots.clone());
+        tokio::spawn(async move {
+            if let Some(seen) = console::follow(&root, &boot).await {
+                let _ = tell.send((event, seen));
+            }
+        });
+    }
+
+    fn booted(&mut self, event: &Event, seen: Seen) {
+        match seen {
+            Seen::Ran(moments) => self.model.booted(event.key.clone(), moments),
+            Seen::Failed(message) => {
+                let now = Sample::take(&self.context.root.clock);
+                let kind = EventKind::StartFailed { message };
+                self.model.push(&Event { at: now.wall, received: now.boot, kind, ..event.clone() }, now, None);
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 //! | [`reconcile`] | the runtimes' wall-clock stamps on the kernel's boot clock |
 //! | [`model`] | events in, in any order, repeated or replayed → starts, failures and exits, each once; no I/O |
 //! | [`boot_log`] | the console of a virtual machine → its part of a timeline |
+//! | [`console`] | a boot log that is followed as it grows |
 //! | [`report`] | what a tool that knows better says of a start |
 //! | [`slow`] | why a start was slow |
 //! | [`ledger`] | what is held: counters, histograms, the last starts |
@@ -14,6 +15,7 @@
 //! Where each phase comes from is told in `docs/startup.md`.
 
 pub mod boot_log;
+mod console;
 pub mod follow;
 pub mod ledger;
 mod listening;

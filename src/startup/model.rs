@@ -23,6 +23,8 @@ const PULL_GAP: Nanos = 2 * SECOND;
 pub const START_TIMEOUT: Nanos = 600 * SECOND;
 /// A removed container is remembered for late events of the same life.
 const FORGET: Nanos = 60 * SECOND;
+/// A runtime that is asked by lists tells of a start at most this long after it.
+const CONSOLE_LEAD: Nanos = 15 * SECOND;
 /// Bound of what is remembered of pulls.
 const MAX_PULLS: usize = 64;
 
@@ -73,6 +75,10 @@ struct Life {
     snapshot: Option<Nanos>,
     /// A start was seen, or the container ran before the exporter did.
     started_before: bool,
+    /// The start under way belongs to the creation, by evidence that has no moment of its own.
+    first_start: bool,
+    /// What the console of its virtual machine told of the start under way, the request included where it is known.
+    console: Option<Moments>,
     attempt: Option<Attempt>,
     run: Option<Run>,
     /// When the last failed start was counted: the same failure may be told twice.
@@ -89,6 +95,8 @@ struct Attempt {
     requested: Option<Nanos>,
     task_created: Option<Nanos>,
     process_created: Option<Nanos>,
+    /// See [`Life::console`].
+    console: Moments,
     /// What reports told of it so far.
     told: Option<Report>,
 }
@@ -153,6 +161,12 @@ impl Model {
     pub fn listening(&mut self, key: Key, at: Nanos, now: Nanos) {
         let what = What::Listening;
         self.hold(at, Held { key, name: String::new(), image: String::new(), what, due: now + SETTLE });
+    }
+
+    /// A virtual machine's console told of a boot up to the container's process; boot clock. It is taken up by the start
+    /// that the runtime tells of, and counts nothing by itself.
+    pub fn booted(&mut self, key: Key, moments: Moments) {
+        self.lives.entry(key).or_default().console = Some(moments);
     }
 
     /// Takes a report in. Its moments are wall clock.
@@ -264,12 +278,15 @@ impl Model {
                     self.open.insert(key);
                 }
             }
-            EventKind::Started { .. } => self.started(key, at, process_created, out),
+            EventKind::Started { started, .. } => self.started(key, at, started.is_some(), process_created, out),
+            EventKind::Lost => life.run = None,
+            EventKind::FirstStart => life.first_start = true,
             EventKind::StartFailed { message } => self.failed(&key, at, None, message, out),
             EventKind::Oom => life.oom = true,
             EventKind::Exited { code } => self.exited(key, at, code, out),
             EventKind::Removed => self.gone(key, at, out),
-            EventKind::ImagePulled | EventKind::ImagePullStarted | EventKind::Health { .. } => {}
+            EventKind::ImagePulled | EventKind::ImagePullStarted | EventKind::Health { .. } | EventKind::Booting(_) => {
+            }
         }
     }
 
@@ -285,7 +302,11 @@ impl Model {
         }
     }
 
-    fn started(&mut self, key: Key, at: Nanos, process_created: Option<Nanos>, out: &mut Vec<Outcome>) {
+    /// `exact`: the runtime told when it ran, not only that it ran by then.
+    fn started(&mut self, key: Key, at: Nanos, exact: bool, process_created: Option<Nanos>, out: &mut Vec<Outcome>) {
+        let told = self.lives.get(&key).and_then(|l| l.console);
+        let console = told.filter(|m| m.running.is_some_and(|r| (at - CONSOLE_LEAD..=at + SECOND).contains(&r)));
+        let at = console.and_then(|c| c.running).filter(|_| !exact).unwrap_or(at);
         let report = self.reports_of(&key, at);
         let Some(life) = self.lives.get_mut(&key) else { return };
         if life.run.is_some() {
@@ -294,6 +315,8 @@ impl Model {
         }
         let mut attempt = life.attempt.take().unwrap_or_default();
         self.open.remove(&key);
+        life.console = None;
+        attempt.console = Moments { running: Some(at), ..console.unwrap_or_default() };
         attempt.process_created = attempt.process_created.or(process_created);
         if let Some(report) = report {
             attempt.told = Some(match attempt.told.take() {
@@ -487,6 +510,7 @@ impl Life {
     /// A new run began.
     fn begin(&mut self, running: Nanos) {
         self.started_before = true;
+        self.first_start = false;
         self.ended = false;
         self.oom = false;
         self.failed = None;
@@ -505,6 +529,7 @@ impl Life {
             running: Some(end),
             ..Moments::default()
         };
+        moments = attempt.console.or(moments);
         let mut pull = None;
         if with_create {
             moments.requested = [self.create_requested, self.snapshot, self.created].into_iter().flatten().min();
@@ -528,7 +553,7 @@ impl Life {
             running: None,
             total: moments.total(),
             phases: moments.phases(),
-            kind: if with_create || pull.is_some() { StartKind::Cold } else { StartKind::Warm },
+            kind: if with_create || self.first_start || pull.is_some() { StartKind::Cold } else { StartKind::Warm },
             image_cached: with_create.then_some(pull.is_none()),
             pool_hit: None,
             failure: None,

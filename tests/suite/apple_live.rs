@@ -262,3 +262,149 @@ fn five_hundred_containers_with_hostile_names() {
     let outside = Path::new("/etc").join("vminitd.log");
     assert!(!outside.exists());
 }
+
+#[test]
+fn stop_restart_and_a_restarted_daemon_are_told_apart() {
+    let stand_in = StandIn::version("1.2.2");
+    let all = list("1.2.2");
+    let running = only(&all, "web").clone();
+    let put = |c: &serde_json::Value| stand_in.set("list", serde_json::to_vec(&[c]).unwrap());
+    put(&running);
+    let exporter = stand_in.exporter();
+    measured(&exporter);
+    let starts = |s: &Scrape| s.value("kina_container_starts_total", &[("runtime", "apple")]).unwrap_or(0.0);
+    let exits = |s: &Scrape| s.value("kina_container_exits_total", &[("runtime", "apple")]).unwrap_or(0.0);
+    assert_eq!(starts(&exporter.scrape()), 0.0, "it started before the exporter");
+
+    // Stopped: the start time stays, the state decides.
+    let mut stopped = running.clone();
+    stopped["status"]["state"] = "stopped".into();
+    put(&stopped);
+    wait_for("the stop", Duration::from_secs(10), || (exits(&exporter.scrape()) == 1.0).then_some(()));
+    assert!(web(&exporter.scrape(), "container_last_seen").is_none());
+
+    let mut again = running.clone();
+    let now = unix_now() + 1;
+    again["status"]["startedDate"] = rfc3339(now).into();
+    put(&again);
+    wait_for("the start", Duration::from_secs(10), || (starts(&exporter.scrape()) == 1.0).then_some(()));
+    assert_eq!(web(&exporter.scrape(), "container_start_time_seconds"), Some(now as f64));
+
+    // The daemon restarts: everything is stopped and has no start time, though the VM may live. No exit is made up.
+    let mut forgotten = again.clone();
+    forgotten["status"] = serde_json::json!({"state": "stopped", "networks": []});
+    put(&forgotten);
+    wait_for("the daemon's restart", Duration::from_secs(10), || {
+        web(&exporter.scrape(), "container_last_seen").is_none().then_some(())
+    });
+    assert_eq!(exits(&exporter.scrape()), 1.0);
+
+    // What runs after it started anew.
+    again["status"]["startedDate"] = rfc3339(unix_now() + 1).into();
+    put(&again);
+    wait_for("the next start", Duration::from_secs(10), || (starts(&exporter.scrape()) == 2.0).then_some(()));
+}
+
+/// The boot log of a sample, its lines written as a machine would, from now on; true until the process runs.
+fn boot(folder: &Path, sample: &str, pause: Duration) {
+    use std::io::Write;
+    let mut log = std::fs::OpenOptions::new().append(true).create(true).open(folder.join("vminitd.log")).unwrap();
+    for line in std::fs::read(fixture("apple").join(sample)).unwrap().split_inclusive(|b| *b == b'\n') {
+        log.write_all(line).unwrap();
+        std::thread::sleep(pause);
+    }
+}
+
+fn phase(scrape: &Scrape, phase: &str, start: &str) -> Option<f64> {
+    scrape.value("kina_container_startup_phase_duration_seconds_sum", &[("phase", phase), ("start", start)])
+}
+
+#[test]
+fn starts_are_told_from_the_boot_log_as_it_grows() {
+    let stand_in = StandIn::version("1.2.2");
+    let bundle = stand_in.dir.path().join("root/containers/web");
+    let mut web = only(&list("1.2.2"), "web").clone();
+    stand_in.set("list", "[]");
+    let exporter = stand_in.exporter();
+    wait_for("the daemon's folder", Duration::from_secs(10), || (stand_in.calls("done status") > 0).then_some(()));
+    let up = |s: &Scrape| s.value("kina_capability", &[("capability", "apple")]) == Some(1.0);
+    wait_for("the first list", Duration::from_secs(10), || up(&exporter.scrape()).then_some(()));
+    std::thread::sleep(Duration::from_millis(300));
+
+    // `container run`: the bundle, then the VM, then the process.
+    let requested = Instant::now();
+    std::fs::create_dir_all(&bundle).unwrap();
+    std::fs::write(bundle.join("config.json"), web["configuration"].to_string().replace("creationDate", "created"))
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    boot(&bundle, "1.2.2/boot-log-web.txt", Duration::from_millis(10));
+    let took = requested.elapsed().as_secs_f64();
+    web["status"]["startedDate"] = rfc3339(unix_now()).into();
+    let put = |c: &serde_json::Value| stand_in.set("list", serde_json::to_vec(&[c]).unwrap());
+    put(&web);
+    let cold = wait_for("the start", Duration::from_secs(15), || {
+        let scrape = exporter.scrape();
+        phase(&scrape, "process", "cold").map(|_| scrape)
+    });
+    let near = |value: Option<f64>, expected: f64, within: f64, what: &str| {
+        assert!(value.is_some_and(|v| (v - expected).abs() <= within), "{what}: {value:?}, not {expected}");
+    };
+    // By the guest's own clocks.
+    near(phase(&cold, "kernel_boot", "cold"), 0.143_252, 1e-6, "kernel_boot");
+    near(phase(&cold, "init", "cold"), 0.092, 1e-6, "init");
+    // The host's files tell the request; the VM is up where its kernel's clock was 0.
+    let total = cold.must("kina_container_startup_duration_seconds_sum", &[("start", "cold")]);
+    assert!((0.3..=took).contains(&total), "{total} of {took}");
+    let parts: f64 =
+        ["vm_create", "kernel_boot", "init", "process"].iter().filter_map(|p| phase(&cold, p, "cold")).sum();
+    near(Some(parts), total, 1e-6, "all phases");
+
+    // Stopped and started again: the second boot is appended, no file tells of the request.
+    web["status"]["state"] = "stopped".into();
+    put(&web);
+    wait_for("the stop", Duration::from_secs(10), || {
+        (exporter.scrape().value("kina_container_exits_total", &[]) == Some(1.0)).then_some(())
+    });
+    std::thread::sleep(Duration::from_millis(1100));
+    boot(&bundle, "1.2.2/boot-log-web.txt", Duration::from_millis(2));
+    web["status"] = only(&list("1.2.2"), "web")["status"].clone();
+    web["status"]["startedDate"] = rfc3339(unix_now()).into();
+    put(&web);
+    let warm = wait_for("the second start", Duration::from_secs(15), || {
+        let scrape = exporter.scrape();
+        phase(&scrape, "process", "warm").map(|_| scrape)
+    });
+    near(phase(&warm, "kernel_boot", "warm"), 0.143_252, 1e-6, "kernel_boot");
+    near(phase(&warm, "process", "warm"), 0.015, 1e-6, "process");
+    assert_eq!(phase(&warm, "vm_create", "warm"), None, "nobody knows when it was requested");
+    assert!(warm.value("kina_container_startup_duration_seconds_count", &[("start", "warm")]).is_none());
+}
+
+#[test]
+fn a_process_that_init_cannot_start_is_a_failed_start() {
+    let stand_in = StandIn::version("1.2.2");
+    stand_in.set("list", "[]");
+    let exporter = stand_in.exporter();
+    wait_for("the daemon's folder", Duration::from_secs(10), || (stand_in.calls("done status") > 0).then_some(()));
+    std::thread::sleep(Duration::from_millis(300));
+    let bundle = stand_in.dir.path().join("root/containers/broken");
+    std::fs::create_dir_all(&bundle).unwrap();
+    boot(&bundle, "1.2.2/boot-log-start-failed.txt", Duration::from_millis(1));
+    wait_for("the failure", Duration::from_secs(10), || {
+        let failures = exporter.scrape().value("kina_container_start_failures_total", &[("runtime", "apple")]);
+        (failures == Some(1.0)).then_some(())
+    });
+}
+
+fn unix_now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// Whole seconds since the Unix epoch, as 1.x writes dates.
+fn rfc3339(seconds: u64) -> String {
+    let out = std::process::Command::new("date")
+        .args(["-u", "-d", &format!("@{seconds}"), "+%Y-%m-%dT%H:%M:%SZ"])
+        .output()
+        .unwrap();
+    String::from_utf8(out.stdout).unwrap().trim().to_owned()
+}

@@ -20,8 +20,6 @@ pub enum Change {
     /// Ran before, and the daemon forgot: after its restart everything is "stopped" without a start time, though VMs
     /// may live on. Nothing is known of it, so nothing is shown, and no exit is counted.
     Lost { key: Key },
-    /// Created and not yet started, seen for the first time.
-    Created { key: Key, at: Option<Nanos>, image: String },
 }
 
 /// The memory of earlier lists.
@@ -30,7 +28,6 @@ pub struct Book {
     /// False until the first list: what runs then started before the exporter.
     open: bool,
     running: HashMap<String, Run>,
-    known: HashMap<String, Option<Nanos>>,
 }
 
 #[derive(Debug)]
@@ -64,12 +61,8 @@ impl Book {
             let l = now[id];
             if l.state == State::Running {
                 self.running_now(l, images, &mut changes);
-            } else if self.open && l.started.is_none() && !self.known.contains_key(id) {
-                let image = l.configuration.image.reference.clone();
-                changes.push(Change::Created { key: key(id), at: l.configuration.creation_date.0, image });
             }
         }
-        self.known = listed.iter().map(|l| (l.id.clone(), l.configuration.creation_date.0)).collect();
         self.open = true;
         changes
     }
@@ -107,7 +100,6 @@ impl Book {
     /// Everything that ran is unknown from now on: the daemon is gone.
     pub fn forget(&mut self) -> Vec<Key> {
         self.open = false;
-        self.known.clear();
         self.running.drain().map(|(id, _)| key(&id)).collect()
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! `container list` is cheap and drives discovery, every second. `container stats` sleeps two seconds by design and has no
 //! time limit of its own, so it is read in the background at its own interval, one child at a time; a scrape serves the
-//! newest figures, with their age as a metric (`kina_collector_last_success_timestamp_seconds`).
+//! newest figures, with their age as a metric (`kina_collector_last_success_timestamp_seconds`). Starts are told from the
+//! files that the runtime keeps of each container: see `bundles`.
 
 mod book;
+mod bundles;
 mod command;
 pub mod shapes;
 pub(super) mod watch;

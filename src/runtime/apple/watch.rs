@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
+use super::bundles::{Begun, Bundles};
 use super::shapes::{Failure, Listed, Stats};
-use super::{Book, Change, Command, Measured};
+use super::{Book, Change, Command, Measured, key};
 use crate::catalog::{self, Collector};
-use crate::root::{Nanos, Root};
+use crate::root::{Nanos, Root, SECOND};
 use crate::runtime::sources::{Context, Shared};
 use crate::runtime::{Event, EventKind, ImageFacts, Key, Pending, RuntimeKind};
 
@@ -20,6 +21,10 @@ const LIST_EVERY: Duration = Duration::from_secs(1);
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// A daemon that fails this often in a row is given up: what it told is no longer true.
 const GIVE_UP_AFTER: u32 = 3;
+/// How often the boot logs are looked at; less often where there are very many, so that no more than this share of a
+/// processor is spent: a look costs a few microseconds.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_COST: Duration = Duration::from_micros(200);
 /// Statistics are read one container after the other, and wait for a container that stops: late is not dead.
 const STATS_LIMIT: Duration = Duration::from_secs(60);
 
@@ -48,7 +53,7 @@ pub(in crate::runtime) async fn run(shared: Arc<Shared>, first: Pending) {
         shared: shared.clone(),
         state: Mutex::new(State::default()),
     };
-    tokio::join!(watcher.follow_lists(first), watcher.follow_stats());
+    tokio::join!(watcher.follow_lists(first), watcher.follow_stats(), watcher.follow_boots());
 }
 
 struct Watcher {
@@ -101,8 +106,9 @@ impl Watcher {
             let mut state = self.lock();
             let lost = state.book.forget();
             drop(state);
+            let (wall, boot) = (self.root().clock.wall(), self.root().clock.boot());
             for key in &lost {
-                self.ctx().directory.remove(key);
+                self.apply(Change::Lost { key: key.clone() }, wall, boot);
             }
             if !lost.is_empty() {
                 tracing::warn!(
@@ -149,15 +155,15 @@ impl Watcher {
                 let (image, created) = (container.identity.image.clone(), container.created);
                 directory.insert(*container);
                 if live {
-                    if let Some(created) = created {
-                        directory.publish(event(key.clone(), created, image.clone(), EventKind::Created));
+                    let whole = started.is_none_or(|s| s % SECOND == 0);
+                    // Since 1.0 dates are cut to whole seconds: it ran within the second after, and before this moment.
+                    let at = started.map_or(wall, |s| if whole { (s + SECOND - 1).min(wall).max(s) } else { s });
+                    if created.zip(started).is_some_and(|(c, s)| (s - c).abs() <= SECOND) {
+                        directory.publish(event(key.clone(), at, image.clone(), EventKind::FirstStart));
                     }
-                    let kind = EventKind::Started { pid: 0, started };
-                    directory.publish(event(key, started.unwrap_or(wall), image, kind));
+                    let started = started.filter(|_| !whole);
+                    directory.publish(event(key, at, image, EventKind::Started { pid: 0, started }));
                 }
-            }
-            Change::Created { key, at, image } => {
-                directory.publish(event(key, at.unwrap_or(wall), image, EventKind::Created));
             }
             Change::Stopped { key } => {
                 if let Some(old) = directory.remove(&key) {
@@ -174,7 +180,9 @@ impl Watcher {
                 }
             }
             Change::Lost { key } => {
-                directory.remove(&key);
+                if let Some(old) = directory.remove(&key) {
+                    directory.publish(event(key, wall, old.identity.image.clone(), EventKind::Lost));
+                }
             }
         }
     }
@@ -209,6 +217,52 @@ impl Watcher {
             };
             self.lock().images.insert(image.reference.clone(), facts);
         }
+    }
+
+    /// Tells of boots as they begin. Nothing is told where the daemon's folder is not known or may not be read.
+    async fn follow_boots(&self) {
+        let mut bundles = Bundles::new(&self.app_root().await);
+        loop {
+            for begun in bundles.look(self.root()) {
+                self.tell(begun);
+            }
+            tokio::time::sleep(LOOK_EVERY.max(LOOK_COST * u32::try_from(bundles.len()).unwrap_or(u32::MAX))).await;
+        }
+    }
+
+    async fn app_root(&self) -> PathBuf {
+        if let Some(set) = &self.ctx().config.runtime.apple.root {
+            return set.clone();
+        }
+        loop {
+            if let Ok(Some(told)) = self.command.app_root().await {
+                return told;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    fn tell(&self, begun: Begun) {
+        let Begun { id, boot, first, configuration } = begun;
+        let c = configuration.unwrap_or_default();
+        let image = c.image.reference;
+        if !self.shared.shows(&id, &image, &c.labels) {
+            return;
+        }
+        let clock = &self.root().clock;
+        let event = |kind: EventKind| Event {
+            key: key(&id),
+            at: clock.wall(),
+            received: clock.boot(),
+            image: image.clone(),
+            name: id.clone(),
+            kind,
+            replayed: false,
+        };
+        if first {
+            self.ctx().directory.publish(event(EventKind::FirstStart));
+        }
+        self.ctx().directory.publish(event(EventKind::Booting(boot)));
     }
 
     async fn follow_stats(&self) {

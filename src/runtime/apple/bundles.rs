@@ -1,0 +1,238 @@
+//! Boots, told by the files of the containers: `<root>/containers/<id>/`.
+//!
+//! The daemon tells nobody that a container starts, and its dates have whole seconds since 1.0. Its files tell more: the
+//! boot log grows from the moment when the guest's console is up, and the small files that are written for a start carry
+//! the file system's time of it.
+//!
+//! **The request** is the earliest change of a description (`*.json`, `service.plist`) in the unbroken row of changes, no
+//! two of them more than a second apart, that leads to the log's growth. Where that row begins with the bundle itself, the
+//! container was made for this start. Where nothing was written, nothing is known of the request. Disk images are left out:
+//! they are cloned with old times, and a running machine changes them.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::shapes::Configuration;
+use crate::root::{Nanos, Root, SECOND, Stamp};
+use crate::runtime::Boot;
+
+/// The boot log of a container, in its folder.
+const LOG: &str = "vminitd.log";
+/// The container's configuration, in its folder.
+const CONFIG: &str = "config.json";
+/// As much of what was appended is looked at to tell a boot from other lines.
+const GLANCE: usize = 64 << 10;
+/// Two changes further apart than this do not belong to one start.
+const ONE_START: Nanos = SECOND;
+/// The console is up this soon after the kernel's start (microseconds of its clock).
+const EARLY: u64 = 2_000_000;
+/// Processors print slightly out of order; a clock that goes back further is a new boot (microseconds).
+const OUT_OF_ORDER: u64 = 50_000;
+/// The folder is listed anew after so many looks, changed or not: times of change are coarse on some file systems.
+const LIST_EVERY: u32 = 10;
+
+/// A boot that has just begun.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Begun {
+    pub id: String,
+    pub boot: Boot,
+    /// The container was made for this start.
+    pub first: bool,
+    /// None before 1.2, or where it can't be read.
+    pub configuration: Option<Configuration>,
+}
+
+/// The containers' files as they were last seen.
+#[derive(Debug)]
+pub struct Bundles {
+    folder: PathBuf,
+    listed: Option<Nanos>,
+    looks: u32,
+    known: HashMap<String, Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    size: u64,
+    written: Nanos,
+    /// Newest kernel stamp, microseconds.
+    latest: Option<u64>,
+}
+
+impl Bundles {
+    /// `root` is the application's folder, as `container system status` tells it.
+    pub fn new(root: &Path) -> Self {
+        Self { folder: root.join("containers"), listed: None, looks: 0, known: HashMap::new() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Looks at all logs. What was there before the first look is no boot.
+    pub fn look(&mut self, root: &Root) -> Vec<Begun> {
+        self.list(root);
+        let mut begun = Vec::new();
+        for (id, known) in &mut self.known {
+            let bundle = self.folder.join(id);
+            let log = bundle.join(LOG);
+            let Ok(stamp) = root.stamp(&log) else { continue };
+            if stamp.size < known.size {
+                // Another container under the same name.
+                *known = Known::default();
+            }
+            if stamp.size == known.size {
+                continue;
+            }
+            let (from, quiet_since) = (known.size, known.written);
+            if known.grows(root, &log, stamp) {
+                let (requested, first) = request(root, &bundle, quiet_since, stamp.modified);
+                let configuration =
+                    root.read_part(&bundle.join(CONFIG), 0, 1 << 20).ok().and_then(|c| serde_json::from_slice(&c).ok());
+                begun.push(Begun {
+                    id: id.clone(),
+                    boot: Boot { log, from, requested },
+                    first: first && from == 0,
+                    configuration,
+                });
+            }
+        }
+        begun
+    }
+
+    fn list(&mut self, root: &Root) {
+        self.looks = self.looks.wrapping_add(1);
+        let Ok(stamp) = root.stamp(&self.folder) else { return };
+        let opening = self.listed.is_none();
+        if self.listed == Some(stamp.modified) && !self.looks.is_multiple_of(LIST_EVERY) {
+            return;
+        }
+        let Ok(ids) = root.list_dirs(&self.folder) else { return };
+        self.known.retain(|id, _| ids.binary_search(id).is_ok());
+        for id in ids {
+            self.known.entry(id).or_insert_with_key(|id| {
+                let old = opening.then(|| root.stamp(&self.folder.join(id).join(LOG)).ok()).flatten();
+                old.map_or_else(Known::default, |s| Known { size: s.size, written: s.modified, latest: None })
+            });
+        }
+        self.listed = Some(stamp.modified);
+    }
+}
+
+impl Known {
+    /// Takes in what was appended; true if a boot begins in it.
+    fn grows(&mut self, root: &Root, log: &Path, stamp: Stamp) -> bool {
+        let appended = root.read_part(log, self.size, GLANCE).unwrap_or_default();
+        self.size = stamp.size;
+        self.written = stamp.modified;
+        let mut begins = false;
+        for at in appended.split(|b| *b == b'\n').filter_map(kernel_micros) {
+            let new = self.latest.map_or(at < EARLY, |latest| at + OUT_OF_ORDER < latest);
+            begins |= new;
+            self.latest = if new { Some(at) } else { self.latest.max(Some(at)) };
+        }
+        begins
+    }
+}
+
+/// Microseconds of `[    0.143252] message`.
+fn kernel_micros(line: &[u8]) -> Option<u64> {
+    let stamp = line.strip_prefix(b"[")?.split(|b| *b == b']').next()?;
+    let (seconds, micros) = std::str::from_utf8(stamp).ok()?.trim_start().split_once('.')?;
+    if micros.len() != 6 {
+        return None;
+    }
+    seconds.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(micros.parse().ok()?)
+}
+
+/// When the start that made the log grow at `grown` was requested, and whether the container was made for it.
+fn request(root: &Root, bundle: &Path, quiet_since: Nanos, grown: Nanos) -> (Option<Nanos>, bool) {
+    let described = |name: &String| name.ends_with(".json") || name == "service.plist";
+    let mut changes: Vec<Nanos> = root
+        .list(bundle)
+        .unwrap_or_default()
+        .iter()
+        .filter(|name| described(name))
+        .filter_map(|name| Some(root.stamp(&bundle.join(name)).ok()?.modified))
+        .collect();
+    changes.sort_unstable();
+    let oldest = changes.first().copied();
+    let mut requested = None;
+    for at in changes.into_iter().rev().filter(|at| (quiet_since + 1..=grown).contains(at)) {
+        if requested.unwrap_or(grown) - at > ONE_START {
+            break;
+        }
+        requested = Some(at);
+    }
+    (requested, requested.is_some() && requested == oldest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOOT: &str = "[    0.098284] cacheinfo: none\n[    0.143252] Run /sbin/vminitd as init process\n";
+
+    fn look(bundles: &mut Bundles) -> Vec<Begun> {
+        bundles.look(&Root::default())
+    }
+
+    fn append(log: &Path, text: &str) {
+        let old = std::fs::read(log).unwrap_or_default();
+        std::fs::write(log, [&old[..], text.as_bytes()].concat()).unwrap();
+    }
+
+    #[test]
+    fn each_boot_is_told_once_and_execs_are_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = dir.path().join("containers/old");
+        std::fs::create_dir_all(&old).unwrap();
+        std::fs::write(old.join(LOG), BOOT).unwrap();
+        let mut bundles = Bundles::new(dir.path());
+        assert_eq!(look(&mut bundles), [], "it booted before");
+        append(&old.join(LOG), "2026-08-07T08:15:57.012Z info vminitd: starting I/O\n[   90.000001] late\n");
+        assert_eq!(look(&mut bundles), [], "an exec");
+        let from = std::fs::metadata(old.join(LOG)).unwrap().len();
+        append(&old.join(LOG), BOOT);
+        let begun = look(&mut bundles);
+        assert_eq!(begun.len(), 1);
+        assert_eq!((begun[0].id.as_str(), begun[0].boot.from, begun[0].first), ("old", from, false));
+        assert_eq!(begun[0].boot.requested, None, "nothing was written for it");
+        append(&old.join(LOG), "[    0.298117] EXT4-fs\n");
+        assert_eq!(look(&mut bundles), [], "the same boot");
+    }
+
+    #[test]
+    fn a_new_bundle_is_a_first_start_with_its_request() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("containers")).unwrap();
+        let mut bundles = Bundles::new(dir.path());
+        look(&mut bundles);
+        let new = dir.path().join("containers/new");
+        std::fs::create_dir(&new).unwrap();
+        let config = br#"{"id":"new","image":{"reference":"nginx"},"creationDate":807783342.5}"#;
+        std::fs::write(new.join(CONFIG), config).unwrap();
+        std::fs::write(new.join(LOG), BOOT).unwrap();
+        let begun = (0..=LIST_EVERY).flat_map(|_| look(&mut bundles)).collect::<Vec<_>>();
+        assert_eq!(begun.len(), 1);
+        assert!(begun[0].first && begun[0].boot.requested.is_some(), "{begun:?}");
+        assert_eq!(begun[0].configuration.as_ref().map(|c| c.image.reference.as_str()), Some("nginx"));
+    }
+
+    #[test]
+    fn kernel_stamps_and_nothing_else() {
+        assert_eq!(kernel_micros(b"[    0.143252] Run"), Some(143_252));
+        assert_eq!(kernel_micros(b"[12345.000001] x\r"), Some(12_345_000_001));
+        for other in [
+            "",
+            "[",
+            "[]",
+            "[0.1] x",
+            "[ a.000000] x",
+            "2026-08-07T08:15:57.012Z info",
+            "[99999999999999999999.000000]",
+        ] {
+            assert_eq!(kernel_micros(other.as_bytes()), None, "{other}");
+        }
+    }
+}
