@@ -183,6 +183,14 @@ impl Root {
         std::fs::read(path).map_err(Into::into)
     }
 
+    /// Writes a file of the user, and the folders above it.
+    pub fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(path, bytes)
+    }
+
     pub fn read_link(&self, path: &Path) -> Result<PathBuf, ReadError> {
         std::fs::read_link(path).map_err(Into::into)
     }

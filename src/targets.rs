@@ -163,6 +163,8 @@ figures! {
         "by how much an allocation that is too small should grow";
     SHARED_LIBRARY_SAVING = "shared_library_saving" Role::Advice, Bytes 50.0 * MIB,
         "estimated saving of each container when containers of one image share libraries";
+    ALLOCATION_MINIMUM = "allocation_minimum" Role::Advice, Bytes 6.0 * MIB,
+        "allocation that is never recommended to go below; Docker takes no less";
     MEMORY_PRESSURE = "memory_pressure" Role::Advice, Ratio 0.01,
         "share of time spent waiting for memory above which a container is under memory pressure";
     MEMORY_REFAULTS = "memory_refaults" Role::Advice, Count 10.0,

@@ -50,7 +50,8 @@ fn give_reduce(c: &mut Case<'_>, note: &str) {
     let (Some(efficiency), Some(allocated), Some(process)) = (m.memory_efficiency, m.allocated, m.process) else {
         return;
     };
-    let recommended = process * c.targets.get(targets::ALLOCATION_FACTOR);
+    let factor = c.targets.get(targets::ALLOCATION_FACTOR);
+    let recommended = (process * factor).max(c.targets.get(targets::ALLOCATION_MINIMUM));
     if recommended >= allocated {
         return;
     }

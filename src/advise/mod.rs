@@ -8,6 +8,7 @@ mod cpu;
 mod measures;
 mod memory;
 mod network;
+pub mod report;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use crate::startup::slow;
 use crate::targets::{self, FigureId, Targets};
 
 pub use measures::{Measure, Measures};
+pub use report::Report;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Domain {

@@ -2,12 +2,14 @@
 //! from the same definitions.
 //!
 //! Exit status, for every command: 0 done, 1 it failed (or `check` found the configuration invalid), 2 wrong flags or
-//! settings.
+//! settings, 3 `advise --fail-on` found something.
 
+mod advise;
 #[cfg(target_os = "linux")]
 mod bench;
 mod check;
 mod flags;
+mod generate;
 mod log;
 mod record_start;
 mod reload;
@@ -47,6 +49,10 @@ enum Command {
     Serve,
     /// Collect once and print
     Snapshot(snapshot::Args),
+    /// Say what to change and by how much
+    Advise(advise::Args),
+    /// Write recording rules, alerts, dashboards and reference for the targets in force
+    Generate(generate::Args),
     /// Validate the configuration and say what this host offers
     Check(check::Args),
     /// Report a container's start to a running exporter, from a shell or as an OCI hook
@@ -78,6 +84,8 @@ pub fn main() -> ExitCode {
         Command::Serve => with_config(&given, |config| serve::run(config, given.clone())),
         Command::Snapshot(args) => with_config(&given, |config| snapshot::run(config, &args)),
         Command::RecordStart(args) => record_start::run(&args),
+        Command::Advise(args) => with_config(&given, |config| advise::run(config, &args)),
+        Command::Generate(args) => with_config(&given, |config| generate::run(&config, args)),
         Command::Check(args) => check::run(&given, &args),
         #[cfg(target_os = "linux")]
         Command::Bench(bench) => with_config(&given, |config| bench::run(bench, &config)),

@@ -4,6 +4,7 @@
 //! [`crate::targets`]. The results are committed; a test fails where they are stale.
 
 pub mod alerts;
+pub mod dashboards;
 mod docs;
 mod operator;
 pub mod promql;
@@ -76,12 +77,15 @@ pub enum Kind {
     Alerts,
     /// `alerts/alertmanager.yml`: routes, grouping, inhibitions.
     Alertmanager,
+    /// `dashboards/*.json`, for Grafana.
+    Dashboards,
     /// `alerts/prometheus-operator.yml`: all rules and a monitor as resources of the Prometheus operator.
     PrometheusOperator,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] = [Self::Docs, Self::Rules, Self::Alerts, Self::Alertmanager, Self::PrometheusOperator];
+    pub const ALL: [Kind; 6] =
+        [Self::Docs, Self::Rules, Self::Alerts, Self::Alertmanager, Self::Dashboards, Self::PrometheusOperator];
 }
 
 /// All files of one kind.
@@ -99,6 +103,7 @@ pub fn artifacts(kind: Kind, s: &Settings) -> Vec<Artifact> {
             all
         }
         Kind::Alertmanager => vec![Artifact::new("alerts/alertmanager.yml", alerts::manager::file())],
+        Kind::Dashboards => dashboards::artifacts(s),
         Kind::PrometheusOperator => vec![Artifact::new("alerts/prometheus-operator.yml", operator::file(s))],
     }
 }

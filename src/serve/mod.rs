@@ -18,6 +18,7 @@ mod listen;
 mod metrics;
 mod page;
 mod query;
+mod recommendations;
 mod respond;
 mod route;
 mod startups;

@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use super::listen::Peer;
 use super::respond::{Body, busy, full, text};
 use super::web::Verdict;
-use super::{App, api, metrics, page, startups};
+use super::{App, api, metrics, page, recommendations, startups};
 use crate::catalog;
 
 /// Everything that answers. A new route is added here: its path, its methods, its name in `kina_http_requests_total`, and
@@ -18,6 +18,7 @@ enum Route {
     Metrics,
     Page,
     Containers,
+    Recommendations,
     Startups,
     Healthy,
     Ready,
@@ -33,6 +34,7 @@ impl Route {
         Some(match path {
             "/" => Self::Page,
             "/api/v1/containers" => Self::Containers,
+            "/api/v1/recommendations" => Self::Recommendations,
             "/api/v1/startups" => Self::Startups,
             "/-/healthy" => Self::Healthy,
             "/-/ready" => Self::Ready,
@@ -55,6 +57,7 @@ impl Route {
             Self::Metrics => "metrics",
             Self::Page => "page",
             Self::Containers => "containers",
+            Self::Recommendations => "recommendations",
             Self::Startups => "startups",
             Self::Healthy => "healthy",
             Self::Ready => "ready",
@@ -68,6 +71,7 @@ impl Route {
             Self::Metrics => metrics::answer(app, query, request.headers()).await,
             Self::Page => page::answer(app, query).await,
             Self::Containers => api::containers(app, query).await,
+            Self::Recommendations => recommendations::answer(app).await,
             Self::Startups if request.method() == Method::POST => startups::record(app, peer, request).await,
             Self::Startups => startups::last(app, query),
             Self::Healthy => text(StatusCode::OK, "kina-exporter is healthy"),

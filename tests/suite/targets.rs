@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::common::skip;
+use crate::common::{self, skip};
 use kina_exporter::generate::{self, Kind, Settings};
 
 /// Run with `KINA_GENERATE=write` to bring the committed files up to date.
@@ -108,4 +108,43 @@ fn every_alert_is_tested_firing_and_silent() {
             assert!(found, "{} has no test that sees it {how}", alert.name);
         }
     }
+}
+
+#[test]
+fn prometheus_parses_every_query_of_every_dashboard() {
+    let queries = generate::dashboards::queries(&Settings::default(), "5m");
+    assert!(queries.len() > 100);
+    let mut rules = String::from("groups:\n  - name: dashboards\n    rules:\n");
+    for (i, q) in queries.iter().enumerate() {
+        let expr = q.expr.replace('\'', "''").replace('\n', " ");
+        rules.push_str(&format!("      - {{record: 'query:{i}', expr: '{expr}'}}\n"));
+    }
+    let dir = common::tree(&[("dashboards.rules.yml", &rules)]);
+    must_pass("promtool", &["check", "rules", dir.path().join("dashboards.rules.yml").to_str().unwrap()]);
+}
+
+#[test]
+fn generate_writes_and_checks() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_kina-exporter"))
+            .arg("generate")
+            .args(arguments)
+            .arg("--out")
+            .arg(dir.path())
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(run(&["--check"]).0, Some(1), "nothing is there yet");
+    assert_eq!(run(&[]), (Some(0), String::new()));
+    assert_eq!(run(&["--check"]), (Some(0), String::new()));
+    let alerts = dir.path().join("alerts/kina-alerts.rules.yml");
+    std::fs::write(&alerts, "groups: []\n").unwrap();
+    let (status, said) = run(&["alerts", "--check"]);
+    assert_eq!(status, Some(1));
+    assert!(said.contains("kina-alerts.rules.yml"), "{said}");
+    assert_eq!(run(&["rules", "dashboards", "--check"]).0, Some(0));
+    assert_eq!(run(&["alerts", "--targets.degraded_cpu_utilization", "0.95"]).0, Some(0));
+    assert!(std::fs::read_to_string(&alerts).unwrap().contains("kina:container_cpu_efficiency:ratio_rate5m > 0.95"));
 }

@@ -1,5 +1,6 @@
 //! `/`: a page that says at a glance what runs and what it uses. Server-rendered; no script, nothing loaded from elsewhere.
 
+mod advice;
 mod containers;
 mod html;
 mod machine;
@@ -119,6 +120,7 @@ impl Page<'_> {
         let mut found = found(&self.collection.snapshot, &self.view.search);
         self.view.sort.apply(&mut found);
         containers::table(self, &found, out)?;
+        advice::section(self, out)?;
         starts::section(self, out)?;
         out.write_str("<div class=two>")?;
         machine::collectors(self, out)?;
