@@ -1,6 +1,7 @@
 //! The whole suite, one binary.
 #![allow(clippy::unwrap_used)]
 
+mod alerting;
 mod apple;
 mod apple_live;
 mod cli;
