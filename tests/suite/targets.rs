@@ -148,3 +148,15 @@ fn generate_writes_and_checks() {
     assert_eq!(run(&["alerts", "--targets.degraded_cpu_utilization", "0.95"]).0, Some(0));
     assert!(std::fs::read_to_string(&alerts).unwrap().contains("kina:container_cpu_efficiency:ratio_rate5m > 0.95"));
 }
+
+#[test]
+fn the_api_answers_recommendations_and_what_rules_lack() {
+    let exporter = crate::live::Exporter::start(&["--log.level=warn"]);
+    let answer = exporter.try_get("/api/v1/recommendations", &[]).expect("an answer");
+    assert_eq!(answer.status, 200);
+    let report: kina_exporter::advise::Report = serde_json::from_slice(&answer.body).expect("a report");
+    for item in &report.recommendations {
+        assert!(!item.finding.is_empty() && !item.advice.is_empty(), "{item:?}");
+    }
+    assert!(report.missing.iter().all(|lack| !lack.missing.is_empty() && lack.containers > 0));
+}
