@@ -531,6 +531,15 @@ families! {
         source "inside the guest: MemTotal − MemFree"
         absent "the container has no VM of its own, or the guest does not tell" ;
 
+    RUNTIME_DISK = Gauge Host Vm "kina_runtime_disk_bytes" ["runtime", "kind"] Bytes
+        "Bytes on disk that a runtime holds, by kind: containers, images, volumes."
+        source "container system df, at runtime.apple.disk-interval"
+        absent "runtime.apple.disk-interval is not set" ;
+    RUNTIME_DISK_RECLAIMABLE = Gauge Host Vm "kina_runtime_disk_reclaimable_bytes" ["runtime", "kind"] Bytes
+        "Those of them that nothing uses."
+        source "container system df, at runtime.apple.disk-interval"
+        absent "runtime.apple.disk-interval is not set" ;
+
     // ---- CPU -----------------------------------------------------------------------------------------------------
     CPU_USAGE = Counter Container Cpu "container_cpu_usage_seconds_total" ["cpu"] Seconds
         "CPU time used; cpu is always total."

@@ -104,6 +104,10 @@ pub struct AppleSource {
     pub root: Option<PathBuf>,
     /// How often `container stats` is asked; it takes two seconds itself.
     pub stats_interval: Duration,
+    /// How often the guests' own kernels are asked; None: never.
+    pub guest_interval: Option<Duration>,
+    /// How often `container system df` is asked; None: never.
+    pub disk_interval: Option<Duration>,
 }
 
 /// Patterns over containers (anchored, as Prometheus anchors its own). A container is shown if every include that is set
@@ -262,6 +266,8 @@ impl Default for Config {
                     command: None,
                     root: None,
                     stats_interval: Duration::from_secs(15),
+                    guest_interval: None,
+                    disk_interval: None,
                 },
             },
             containers: Selection::default(),

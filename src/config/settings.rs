@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
@@ -502,8 +503,26 @@ fn runtimes() -> Vec<Setting> {
             "How often `container stats` is asked; it takes two seconds itself.",
             |c| &mut c.runtime.apple.stats_interval,
         ),
+        one(
+            "runtime.apple.guest-interval",
+            "DURATION",
+            "How often the guests' own kernels are asked (`container exec ID cat …`), for memory by kind, throttling, pressure, I/O operations and TCP segments; by default never, for each call adds lines to the boot log and needs `cat` in the image.",
+            |c| &mut c.runtime.apple.guest_interval,
+        )
+        .checked("nothing, or a duration of at least 10s", |v| at_least(v, Duration::from_secs(10))),
+        one(
+            "runtime.apple.disk-interval",
+            "DURATION",
+            "How often `container system df` is asked; by default never, for containers can't start while it runs.",
+            |c| &mut c.runtime.apple.disk_interval,
+        )
+        .checked("nothing, or a duration of at least 10m", |v| at_least(v, Duration::from_secs(600))),
     ]);
     all
+}
+
+fn at_least(value: &str, least: Duration) -> bool {
+    Option::<Duration>::parse(value).is_ok_and(|d| d.is_none_or(|d| d >= least))
 }
 
 fn containers() -> Vec<Setting> {

@@ -81,6 +81,14 @@ fn stat_v2(bytes: &[u8], raw: &mut Raw) -> Sound {
     })
 }
 
+/// Of a `cpu.stat` (v2) that was read elsewhere.
+pub fn of_stat(bytes: &[u8]) -> CpuFacts {
+    let mut raw = Raw::default();
+    // What is malformed stays absent.
+    let _ = stat_v2(bytes, &mut raw);
+    raw.facts
+}
+
 fn stat_v1(bytes: &[u8], raw: &mut Raw) -> Sound {
     flat!(bytes, raw.facts, {
         b"nr_periods" => nr_periods,

@@ -126,6 +126,37 @@ fn stat_v2(bytes: &[u8], raw: &mut Raw) -> Sound {
     }))
 }
 
+/// A guest's memory by its own `memory.stat` and `memory.events` (v2), and what its VM uses, by `/proc/meminfo`.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Guest {
+    pub facts: MemoryFacts,
+    /// MemTotal of the VM.
+    total: Option<u64>,
+    /// Slab, stacks, page tables and per-CPU data of the VM's kernel.
+    kernel: Option<u64>,
+    /// MemTotal − MemFree.
+    pub used: Option<u64>,
+}
+
+impl Guest {
+    /// Of files that were read in the guest. What is malformed stays absent.
+    pub fn of(stat: &[u8], event: &[u8], info: &[u8]) -> Self {
+        let mut raw = Raw::default();
+        let _ = (stat_v2(stat, &mut raw), events(event, &mut raw), meminfo(info, &mut raw));
+        let facts = MemoryFacts { kernel: raw.facts.kernel.or(raw.parts.sum()), ..raw.facts };
+        let m = &raw.machine;
+        let used = m.total.zip(m.free).map(|(total, free)| total.saturating_sub(free));
+        Self { facts, total: m.total, kernel: m.kernel.sum(), used }
+    }
+
+    /// All that the guest's kernel takes of the VM's memory: what it kept for itself at boot, and its own allocations;
+    /// the container's share alone where the VM's memory is not known.
+    pub fn guest_kernel(&self, allocated: Option<u64>) -> Option<u64> {
+        let whole = || Some(allocated?.saturating_sub(self.total?).saturating_add(self.kernel?));
+        whole().or(self.facts.kernel)
+    }
+}
+
 fn stat_v1(bytes: &[u8], raw: &mut Raw) -> Sound {
     flat!(bytes, raw.facts, {
         b"pgfault" => pgfault_own,

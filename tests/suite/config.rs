@@ -42,6 +42,8 @@ fn two_values(key: &str) -> [&'static str; 2] {
         "otlp.histograms" => ["explicit_bucket_histogram", "base2_exponential_bucket_histogram"],
         "otlp.identity" => ["resource", "attributes"],
         "otlp.headers" => ["a=x", "b=y"],
+        "runtime.apple.guest-interval" => ["20s", "30s"],
+        "runtime.apple.disk-interval" => ["10m", "1h"],
         "otlp.timeout" | "otlp.interval" => ["2s", "3s"],
         "otlp.max-request-bytes" | "otlp.queue-bytes" => ["5000", "6000"],
         _ if key.starts_with("targets.") => ["0.25", "0.375"],

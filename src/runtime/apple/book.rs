@@ -93,6 +93,11 @@ impl Book {
         }
     }
 
+    /// Who runs, with what tells one run from the next: when it started, and where its figures go.
+    pub fn runs(&self) -> Vec<(String, Arc<MeasuredCell>)> {
+        self.running.iter().map(|(id, run)| (id.clone(), run.cell.clone())).collect()
+    }
+
     pub fn running(&self) -> usize {
         self.running.len()
     }

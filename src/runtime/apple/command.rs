@@ -6,8 +6,9 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncReadExt;
 
-use super::shapes::{self, Failure, ListedImage, Stats};
-use crate::root::Root;
+use super::Guest;
+use super::shapes::{self, DiskUsage, Failure, ListedImage, Stats};
+use crate::root::{Nanos, Root};
 
 /// Output beyond this is no list of containers.
 const MAX_OUTPUT: u64 = 64 << 20;
@@ -64,6 +65,23 @@ impl Command {
     /// Statistics of all running containers. It sleeps two seconds by design, and has no limit of its own.
     pub async fn stats(&self, limit: Duration) -> Result<(Vec<Stats>, usize), Failure> {
         self.list_of(&["stats", "--no-stream", "--format", "json"], limit).await
+    }
+
+    /// What the guest's kernel tells of a container.
+    pub async fn guest(&self, id: &str, boot: Nanos) -> Result<Guest, Failure> {
+        if id.starts_with('-') {
+            return Err(Failure::NotFound);
+        }
+        let mut args = vec!["exec", id, "cat"];
+        args.extend(Guest::paths());
+        let printed = self.run(&args, Duration::from_secs(30), true).await?;
+        Guest::parse(&printed, boot).ok_or(Failure::BadAnswer)
+    }
+
+    /// Bytes on disk. The daemon walks all files meanwhile, and starts wait for it.
+    pub async fn disk_usage(&self, limit: Duration) -> Result<DiskUsage, Failure> {
+        let out = self.run(&["system", "df", "--format", "json"], limit, false).await?;
+        serde_json::from_slice(&out).map_err(|_| Failure::BadAnswer)
     }
 
     pub async fn image_list(&self) -> Result<(Vec<ListedImage>, usize), Failure> {

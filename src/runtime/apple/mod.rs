@@ -8,6 +8,7 @@
 mod book;
 mod bundles;
 mod command;
+pub mod guest;
 pub mod shapes;
 pub(super) mod watch;
 
@@ -15,6 +16,7 @@ use std::sync::{Mutex, PoisonError};
 
 pub use book::{Book, Change, key};
 pub use command::Command;
+pub use guest::Guest;
 use shapes::Stats;
 
 use crate::root::Nanos;
@@ -30,15 +32,27 @@ pub struct Measured {
 
 /// The newest figures of one run of a container; empty until the first answer.
 #[derive(Debug, Default)]
-pub struct MeasuredCell(Mutex<Option<Measured>>);
+pub struct MeasuredCell {
+    stats: Mutex<Option<Measured>>,
+    guest: Mutex<Option<Guest>>,
+}
 
 impl MeasuredCell {
     pub fn set(&self, m: Measured) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(m);
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = Some(m);
+    }
+
+    pub fn set_guest(&self, guest: Guest) {
+        *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Some(guest);
+    }
+
+    /// As [`MeasuredCell::with`], of what the guest's kernel told.
+    pub fn with_guest<T>(&self, f: impl FnOnce(&Guest) -> T) -> Option<T> {
+        self.guest.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(f)
     }
 
     /// Calls `f` with the newest figures, without copying them.
     pub fn with<T>(&self, f: impl FnOnce(&Measured) -> T) -> Option<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(f)
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(f)
     }
 }

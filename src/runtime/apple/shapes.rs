@@ -263,6 +263,23 @@ pub struct Stats {
     pub num_processes: Option<u64>,
 }
 
+/// `container system df --format json` (since 0.7.0).
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct DiskUsage {
+    pub containers: Option<Usage>,
+    pub images: Option<Usage>,
+    pub volumes: Option<Usage>,
+}
+
+/// Bytes allocated on disk, and those of them that nothing uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Usage {
+    pub size_in_bytes: Option<u64>,
+    pub reclaimable: Option<u64>,
+}
+
 /// One element of `container image list` (and `inspect`).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ListedImage {
@@ -369,6 +386,8 @@ pub enum Failure {
     /// This version has no such command.
     Unsupported,
     NotFound,
+    /// The image has no such program.
+    NoProgram,
     /// It did not end within our limit and was killed.
     TimedOut,
     /// It ended well but printed no JSON.
@@ -383,7 +402,9 @@ impl Failure {
     pub fn from_stderr(stderr: &[u8]) -> Self {
         let text = String::from_utf8_lossy(stderr);
         let says = |needle: &str| text.contains(needle);
-        if says("unauthorized request") {
+        if says("failed to find target executable") {
+            Self::NoProgram
+        } else if says("unauthorized request") {
             Self::OtherUser
         } else if says("XPC timeout") {
             Self::ServiceHung
@@ -409,6 +430,7 @@ impl Failure {
             Self::OtherUser => "the container service belongs to another user",
             Self::Unsupported => "this version has no such command",
             Self::NotFound => "not found",
+            Self::NoProgram => "the image has no such program",
             Self::TimedOut => "the container command did not end in time",
             Self::BadAnswer => "the container command printed no JSON",
             Self::NoCommand => "the container command is not installed",

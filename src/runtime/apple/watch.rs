@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
 use super::bundles::{Begun, Bundles};
-use super::shapes::{Failure, Listed, Stats};
-use super::{Book, Change, Command, Measured, key};
+use super::shapes::{DiskUsage, Failure, Listed, Stats};
+use super::{Book, Change, Command, Measured, MeasuredCell, key};
 use crate::catalog::{self, Collector};
 use crate::root::{Nanos, Root, SECOND};
 use crate::runtime::sources::{Context, Shared};
@@ -53,7 +53,13 @@ pub(in crate::runtime) async fn run(shared: Arc<Shared>, first: Pending) {
         shared: shared.clone(),
         state: Mutex::new(State::default()),
     };
-    tokio::join!(watcher.follow_lists(first), watcher.follow_stats(), watcher.follow_boots());
+    tokio::join!(
+        watcher.follow_lists(first),
+        watcher.follow_stats(),
+        watcher.follow_boots(),
+        watcher.follow_guests(),
+        watcher.follow_disk()
+    );
 }
 
 struct Watcher {
@@ -287,6 +293,72 @@ impl Watcher {
                 }
             }
         }
+    }
+
+    /// Asks the guests' own kernels, one container after the other, where that is switched on.
+    async fn follow_guests(&self) {
+        let Some(interval) = self.ctx().config.runtime.apple.guest_interval else { return };
+        let mut every = tokio::time::interval(interval);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Those that have no `cat`: nothing that runs gets one, so they are asked no more.
+        let mut without: Vec<Weak<MeasuredCell>> = Vec::new();
+        loop {
+            every.tick().await;
+            without.retain(|cell| cell.strong_count() > 0);
+            let runs = self.lock().book.runs();
+            for (id, cell) in runs {
+                if without.iter().any(|w| std::ptr::eq(w.as_ptr(), Arc::as_ptr(&cell))) {
+                    continue;
+                }
+                match self.command.guest(&id, self.root().clock.boot()).await {
+                    Ok(guest) => {
+                        self.ctx().capabilities.yes("apple_guest");
+                        cell.set_guest(guest);
+                    }
+                    Err(failure) => {
+                        tracing::debug!(container = id, reason = failure.reason(), "the guest does not tell");
+                        if failure == Failure::NoProgram {
+                            without.push(Arc::downgrade(&cell));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks what is on disk, where that is switched on.
+    async fn follow_disk(&self) {
+        let Some(interval) = self.ctx().config.runtime.apple.disk_interval else { return };
+        let mut every = tokio::time::interval(interval);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            match self.command.disk_usage(interval).await {
+                Ok(usage) => self.on_disk(&usage),
+                Err(failure) => {
+                    tracing::debug!(runtime = "apple", reason = failure.reason(), "container system df failed");
+                    self.ctx().capabilities.no("apple_disk", failure.reason());
+                }
+            }
+        }
+    }
+
+    fn on_disk(&self, usage: &DiskUsage) {
+        self.ctx().capabilities.yes("apple_disk");
+        let held = &self.ctx().held;
+        let kinds = [("containers", usage.containers), ("images", usage.images), ("volumes", usage.volumes)];
+        for (kind, usage) in kinds.into_iter().filter_map(|(kind, usage)| Some((kind, usage?))) {
+            let labels = [RuntimeKind::Apple.name(), kind];
+            for (family, bytes) in
+                [(catalog::RUNTIME_DISK, usage.size_in_bytes), (catalog::RUNTIME_DISK_RECLAIMABLE, usage.reclaimable)]
+            {
+                if let Some(bytes) = bytes {
+                    held.set(family, &labels, bytes as f64);
+                }
+            }
+        }
+        let now = self.root().clock.wall() as f64 / SECOND as f64;
+        held.set(catalog::COLLECTOR_LAST_SUCCESS, &["apple_disk"], now);
     }
 
     fn measured(&self, stats: Vec<Stats>) {
