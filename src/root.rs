@@ -427,6 +427,13 @@ pub fn raise_descriptor_limit() -> usize {
     usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
 
+/// Lowers the limit on open descriptors for good, for a measurement.
+pub fn lower_descriptor_limit(most: usize) -> io::Result<()> {
+    let wanted = libc::rlimit { rlim_cur: most as libc::rlim_t, rlim_max: most as libc::rlim_t };
+    // SAFETY: `wanted` is a valid rlimit.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &wanted) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Nanoseconds of CPU that a process has used: this one for 0. None where it has ended.
 #[cfg(target_os = "linux")]
 pub fn cpu_time(pid: u32) -> Option<Nanos> {

@@ -10,7 +10,7 @@ use super::fleet::Fleet;
 use super::target::{self, Counts};
 use crate::catalog::{self, Kind};
 use crate::config::CollectorSet;
-use crate::root::{File, ReadBuf, Root, thread_cpu_time};
+use crate::root::{File, ReadBuf, Root, raise_descriptor_limit, thread_cpu_time};
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -30,6 +30,11 @@ const OPENMETRICS: Asked = Asked { accept: "application/openmetrics-text;version
 const PROTOBUF: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
 const PROTOBUF_PLAIN: Asked = Asked { accept: PROTOBUF, encoding: "identity" };
 const PROTOBUF_GZIP: Asked = Asked { accept: PROTOBUF, encoding: "gzip" };
+
+/// More than any container takes.
+const DESCRIPTORS: usize = 32;
+/// What the program needs for itself.
+const MIN_DESCRIPTORS: usize = 512;
 
 const MIB: f64 = 1024.0 * 1024.0;
 const BASE_MEMORY: f64 = 16.0 * MIB;
@@ -65,31 +70,35 @@ impl Run {
 pub async fn measure(options: &Options) -> Result<Vec<Figure>, String> {
     let mut figures = Vec::new();
     let fleet = Fleet::real(options.containers).await?;
-    let run = run(&fleet, options).await;
+    let run = run(&fleet, options, None).await;
     let encoded = encoding(&fleet, options).await;
     fleet.remove().await;
     let run = run?;
     main_figures(&run, &mut figures);
     encoding_figure(encoded?, &mut figures);
-    let few = simulated(options.containers, options).await?;
-    let many = simulated(options.many, options).await?;
+    // Where the limit is too low for the many, the few get no larger share of descriptors than they.
+    let limit = raise_descriptor_limit();
+    let share = limit * options.containers / options.many;
+    let descriptors = (limit < options.many * DESCRIPTORS).then_some(share.max(MIN_DESCRIPTORS));
+    let few = simulated(options.containers, options, descriptors).await?;
+    let many = simulated(options.many, options, None).await?;
     growth_figures(&few, &many, &mut figures);
     idle_figures(options, &mut figures).await?;
     Ok(figures)
 }
 
-async fn simulated(size: usize, options: &Options) -> Result<Run, String> {
+async fn simulated(size: usize, options: &Options, descriptors: Option<usize>) -> Result<Run, String> {
     let fleet = Fleet::simulated(size)?;
-    let run = run(&fleet, options).await;
+    let run = run(&fleet, options, descriptors).await;
     fleet.remove().await;
     run
 }
 
-async fn run(fleet: &Fleet, options: &Options) -> Result<Run, String> {
-    let mut half = start(fleet, fleet.size / 2).await?;
+async fn run(fleet: &Fleet, options: &Options, descriptors: Option<usize>) -> Result<Run, String> {
+    let mut half = start(fleet, fleet.size / 2, descriptors).await?;
     let half_counts = warm_counts(&mut half).await?;
     half.end().await;
-    let mut exporter = start(fleet, fleet.size).await?;
+    let mut exporter = start(fleet, fleet.size, descriptors).await?;
     let mut sizes = Vec::new();
     for (name, asked) in [
         ("text", PLAIN),
@@ -121,16 +130,12 @@ async fn run(fleet: &Fleet, options: &Options) -> Result<Run, String> {
 }
 
 /// The exporter as a process of its own, over the first containers of a fleet.
-async fn start(fleet: &Fleet, size: usize) -> Result<Exporter, String> {
-    let args = [
-        "bench",
-        "target",
-        "--port={port}",
-        &format!("--cgroup={}", fleet.root.cgroup.display()),
-        &format!("--parent={}", fleet.parent),
-        &format!("--containers={size}"),
-    ]
-    .map(str::to_owned);
+async fn start(fleet: &Fleet, size: usize, descriptors: Option<usize>) -> Result<Exporter, String> {
+    let mut args: Vec<String> = ["bench", "target", "--port={port}"].map(str::to_owned).into();
+    args.push(format!("--cgroup={}", fleet.root.cgroup.display()));
+    args.push(format!("--parent={}", fleet.parent));
+    args.push(format!("--containers={size}"));
+    args.extend(descriptors.map(|d| format!("--descriptors={d}")));
     Exporter::start(&fleet.root, &args).await
 }
 
@@ -229,7 +234,13 @@ fn growth_figures(few: &Run, many: &Run, out: &mut Vec<Figure>) {
         per(many) / per(few),
         "",
         Bound::AtMost(1.25),
-        format!("{:.2} µs ÷ {:.2} µs, simulated cgroups", per(many), per(few)),
+        format!(
+            "{:.2} µs ÷ {:.2} µs, simulated cgroups; {} and {} files a container kept open",
+            per(many),
+            per(few),
+            many.files.len() / many.size,
+            few.files.len() / few.size
+        ),
     ));
     out.push(Figure::new(
         format!("heap allocations per container, {}", many.size),

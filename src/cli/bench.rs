@@ -87,6 +87,8 @@ pub struct Target {
     containers: usize,
     #[arg(long)]
     port: u16,
+    #[arg(long)]
+    descriptors: Option<usize>,
 }
 
 pub fn run(bench: Bench, config: &Config) -> ExitCode {
@@ -115,6 +117,9 @@ pub fn run(bench: Bench, config: &Config) -> ExitCode {
             Ok(rate) => print(format!("{rate:.0}\n").as_bytes()),
             Err(why) => failed(&why),
         },
+        Bench::Target(t) if t.descriptors.is_some_and(|d| crate::root::lower_descriptor_limit(d).is_err()) => {
+            failed("the limit on descriptors cannot be set")
+        }
         Bench::Target(t) => match tokio.block_on(target::run(t.cgroup, &t.parent, t.containers, t.port)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(why) => failed(&why),
