@@ -91,7 +91,7 @@ impl Runtime {
             return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
         }
         let text = String::from_utf8_lossy(&output.stderr);
-        Err(text.lines().last().unwrap_or("it failed").to_owned())
+        Err(text.lines().find(|l| !l.trim().is_empty()).unwrap_or("it failed").to_owned())
     }
 
     /// Time from the command's start to the container's first line of output.
