@@ -189,7 +189,7 @@ fn main_figures(run: &Run, out: &mut Vec<Figure>) {
         "heap allocations per container",
         run.allocations_per_container(),
         "",
-        Bound::AtMost(0.0),
+        Bound::AtMost(0.01),
         format!("{} a collection of {n}, {} of {}, once warm", run.counts.allocations, run.half.allocations, n / 2),
     ));
     out.push(Figure::new(
@@ -247,7 +247,7 @@ fn growth_figures(few: &Run, many: &Run, few_descriptors: bool, out: &mut Vec<Fi
         many.allocations_per_container(),
         "",
         // What is opened anew each time needs its path.
-        if few_descriptors { Bound::None } else { Bound::AtMost(0.0) },
+        if few_descriptors { Bound::None } else { Bound::AtMost(0.01) },
         format!("{} a collection, {} of {}", many.counts.allocations, many.half.allocations, many.size / 2),
     ));
     out.push(resident_figure(many));
