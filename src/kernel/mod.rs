@@ -16,6 +16,7 @@ pub mod filesystems;
 mod fuzz;
 pub mod host;
 pub mod lifecycle;
+pub mod mac;
 pub mod meminfo;
 pub mod memory;
 pub mod netdev;
@@ -163,9 +164,13 @@ pub fn reader(collector: Collector) -> Option<Box<dyn Reader>> {
 }
 
 /// The reader of a collector, where it has one on this platform.
-#[cfg(not(target_os = "linux"))]
+#[cfg(target_os = "macos")]
 pub fn reader(collector: Collector) -> Option<Box<dyn Reader>> {
+    use crate::macos::sys::Mac;
     Some(match collector {
+        Collector::Host => Box::new(mac::Host(Mac::default())),
+        Collector::Thermal => Box::new(mac::Thermal(Mac::default())),
+        Collector::Process => Box::new(mac::Machines::new(Mac::default())),
         Collector::Vm => Box::new(vm::Vm::default()),
         Collector::Exporter => Box::new(selfproc::SelfProcess::default()),
         _ => return None,

@@ -74,6 +74,8 @@ impl Inner {
             limit: told.limit,
             allocated: told.allocated,
             kernel: self.memory.guest_kernel(told.allocated),
+            // What the VM's process holds beyond what its guest uses.
+            vm_overhead: facts.vm.host_memory.zip(self.memory.used).map(|(host, used)| host.saturating_sub(used)),
             ..self.memory.facts
         };
         facts.vm.guest_used = self.memory.used;

@@ -125,6 +125,8 @@ pub struct Container {
     pub vm: Option<VmSettings>,
     /// What the container is beside a plain one, e.g. `builder` or `kubernetes-control-plane`; empty for a plain one.
     pub role: String,
+    /// Where the runtime keeps its files, if it is one with a folder for each container (Apple's).
+    pub data_root: Option<PathBuf>,
     /// Where a runtime that is asked in the background leaves its newest figures.
     pub measured: Option<Arc<apple::MeasuredCell>>,
 }

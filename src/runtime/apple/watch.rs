@@ -13,7 +13,7 @@ use super::{Book, Change, Command, Measured, MeasuredCell, key};
 use crate::catalog::{self, Collector};
 use crate::root::{Nanos, Root, SECOND};
 use crate::runtime::sources::{Context, Shared};
-use crate::runtime::{Event, EventKind, ImageFacts, Key, Pending, RuntimeKind};
+use crate::runtime::{Container, Event, EventKind, ImageFacts, Key, Pending, RuntimeKind};
 
 /// How often the containers are listed: one second is what discovery may take.
 const LIST_EVERY: Duration = Duration::from_secs(1);
@@ -72,6 +72,8 @@ struct Watcher {
 struct State {
     book: Book,
     images: HashMap<String, ImageFacts>,
+    /// The daemon's folder, once it is known.
+    root: Option<PathBuf>,
 }
 
 impl Watcher {
@@ -141,7 +143,7 @@ impl Watcher {
         self.learn_images(&listed).await;
         let (wall, boot) = (self.root().clock.wall(), self.root().clock.boot());
         let mut state = self.lock();
-        let State { book, images } = &mut *state;
+        let State { book, images, .. } = &mut *state;
         let changes = book.observe(&listed, images);
         drop(state);
         for change in changes {
@@ -156,7 +158,8 @@ impl Watcher {
             Event { key, at, received: boot, image, name, kind, replayed: false }
         };
         match change {
-            Change::Started { container, live } => {
+            Change::Started { mut container, live } => {
+                container.data_root.clone_from(&self.lock().root);
                 let (key, started) = (container.key(), container.started);
                 let (image, created) = (container.identity.image.clone(), container.created);
                 directory.insert(*container);
@@ -227,7 +230,9 @@ impl Watcher {
 
     /// Tells of boots as they begin. Nothing is told where the daemon's folder is not known or may not be read.
     async fn follow_boots(&self) {
-        let mut bundles = Bundles::new(&self.app_root().await);
+        let root = self.app_root().await;
+        let mut bundles = Bundles::new(&root);
+        self.know_root(root);
         loop {
             for begun in bundles.look(self.root()) {
                 self.tell(begun);
@@ -245,6 +250,20 @@ impl Watcher {
                 return told;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Those who were listed before the folder was known are told of it.
+    fn know_root(&self, root: PathBuf) {
+        let runs = {
+            let mut state = self.lock();
+            state.root = Some(root.clone());
+            state.book.runs()
+        };
+        for (id, _) in runs {
+            if let Some(known) = self.ctx().directory.get(&key(&id)) {
+                self.ctx().directory.insert(Container { data_root: Some(root.clone()), ..(*known).clone() });
+            }
         }
     }
 
