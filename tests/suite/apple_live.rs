@@ -139,7 +139,7 @@ fn web(scrape: &Scrape, family: &str) -> Option<f64> {
     scrape.value(family, &[("id", "web"), ("runtime", "apple")])
 }
 
-fn measured(exporter: &Exporter) -> Scrape {
+pub fn measured(exporter: &Exporter) -> Scrape {
     wait_for("statistics", Duration::from_secs(15), || {
         let scrape = exporter.scrape();
         web(&scrape, "container_memory_usage_bytes").map(|_| scrape)

@@ -3,7 +3,10 @@
 
 mod alerting;
 mod apple;
+mod apple_faults;
+mod apple_golden;
 mod apple_live;
+mod apple_verify;
 mod cli;
 #[cfg(target_os = "linux")]
 #[cfg(target_os = "linux")]
