@@ -1,4 +1,4 @@
-use super::{Action, Case, Figures, Member, Recommendation, Subject, hot, percent};
+use super::{Action, Case, Figures, Items, Member, hot, percent};
 use crate::snapshot::{Snapshot, ThermalState};
 use crate::targets;
 
@@ -17,15 +17,15 @@ fn cores_by_type(c: &mut Case<'_>) {
     let (Some(intensity), Some([performance, _])) = (intensity, c.host.cores_by_type) else { return };
     if high {
         let count = (intensity * f64::from(performance)).ceil();
-        let finding = format!(
+        let finding = format_args!(
             "CPU intensity is {}, above {}",
             percent(intensity),
             percent(c.targets.get(targets::HIGH_CPU_INTENSITY))
         );
-        let advice = format!("give it {count} of the {performance} performance cores");
+        let advice = format_args!("give it {count} of the {performance} performance cores");
         c.recommend(Action::AssignPerformanceCores, finding, advice, to(None, count));
     } else if low {
-        let finding = format!(
+        let finding = format_args!(
             "CPU intensity is {}, below {}",
             percent(intensity),
             percent(c.targets.get(targets::LOW_CPU_INTENSITY))
@@ -33,7 +33,7 @@ fn cores_by_type(c: &mut Case<'_>) {
         c.recommend(
             Action::AssignEfficiencyCores,
             finding,
-            "one efficiency core is enough for it".into(),
+            format_args!("one efficiency core is enough for it"),
             to(None, 1.0),
         );
     }
@@ -51,12 +51,12 @@ fn reduce_cores(c: &mut Case<'_>) {
     if recommended >= cores {
         return;
     }
-    let finding = format!(
+    let finding = format_args!(
         "it uses {} of its {cores:.1} cores, below {}",
         percent(efficiency),
         percent(c.targets.get(targets::LOW_CPU_EFFICIENCY))
     );
-    let advice = format!("reduce its cores from {cores:.1} to {recommended:.1}");
+    let advice = format_args!("reduce its cores from {cores:.1} to {recommended:.1}");
     c.recommend(Action::ReduceCores, finding, advice, to(Some(cores), recommended));
 }
 
@@ -66,28 +66,29 @@ fn power(c: &mut Case<'_>) {
     let low =
         c.under(Action::PreferPowerEfficiency, m.power_efficiency.filter(|_| idle), targets::LOW_POWER_EFFICIENCY);
     let (true, Some(efficiency), Some(intensity)) = (low, m.power_efficiency, m.cpu_intensity) else { return };
-    let finding = format!(
+    let finding = format_args!(
         "it gets {efficiency:.3} CPU seconds for a joule, below {}, at an intensity of {}",
         c.targets.get(targets::LOW_POWER_EFFICIENCY),
         percent(intensity)
     );
-    let advice = "let it run slower: a power-saving governor, efficiency cores, or fewer wake-ups".into();
+    let advice = format_args!("let it run slower: a power-saving governor, efficiency cores, or fewer wake-ups");
     c.recommend(Action::PreferPowerEfficiency, finding, advice, Figures::default());
 }
 
 /// What concerns all containers of the machine.
-pub(super) fn machine(snapshot: &Snapshot, out: &mut Vec<Recommendation>) {
-    let mut give = |action, finding, advice: &str| {
-        let subject = Subject::Machine;
-        out.push(Recommendation { subject, action, finding, advice: advice.into(), figures: Figures::default() });
+pub(super) fn machine(snapshot: &Snapshot, out: &mut Items) {
+    let mut give = |action, finding: std::fmt::Arguments<'_>, advice: &str| {
+        let item = out.add(action, Figures::default());
+        item.subject.make_machine();
+        item.say(finding, format_args!("{advice}"));
     };
     if let Some(state) = hot(&snapshot.host) {
         let name = ThermalState::ALL.iter().find(|(s, _)| *s == state).map_or("", |(_, name)| name);
-        let finding = format!("the machine's thermal state is {name}; busiest: {}", busiest(snapshot));
+        let finding = format_args!("the machine's thermal state is {name}; busiest: {}", busiest(snapshot));
         give(Action::MitigateThermal, finding, "lower the highest frequency, or move containers to efficiency cores");
     }
     if snapshot.host.on_battery == Some(true) {
-        let finding = format!("the machine runs on battery; busiest: {}", busiest(snapshot));
+        let finding = format_args!("the machine runs on battery; busiest: {}", busiest(snapshot));
         give(Action::PreferPowerEfficiency, finding, "prefer efficiency cores and a power-saving governor");
     }
 }

@@ -1,6 +1,6 @@
-use std::collections::HashMap;
+use std::fmt::{self, Display, Formatter};
 
-use super::{Action, Case, Figures, Member, Recommendation, Subject, bytes, over, percent};
+use super::{Action, Case, Figures, Images, Items, Member, bytes, over, percent};
 use crate::snapshot::Snapshot;
 use crate::targets::{self, Targets};
 
@@ -15,37 +15,60 @@ fn allocation(c: &mut Case<'_>) {
     let reduce = c.under(Action::ReduceAllocation, m.memory_efficiency, targets::LOW_MEMORY_EFFICIENCY);
     let increase = c.under(Action::IncreaseAllocation, m.page_cache_share, targets::LOW_PAGE_CACHE);
     let felt = felt(c);
-    match (reduce, increase) {
-        (true, true) if felt.is_some() => give_increase(c, &both(true, felt)),
-        (true, true) => give_reduce(c, &both(false, None)),
-        (true, false) => give_reduce(c, ""),
-        (false, true) => give_increase(c, ""),
-        (false, false) => {}
+    match (reduce, increase, felt) {
+        (true, true, Some(felt)) => give_increase(c, Note::Felt(felt)),
+        (true, true, None) => give_reduce(c, Note::NotFelt),
+        (true, false, _) => give_reduce(c, Note::Plain),
+        (false, true, _) => give_increase(c, Note::Plain),
+        (false, false, _) => {}
     }
 }
 
-fn both(felt: bool, how: Option<String>) -> String {
-    match how.filter(|_| felt) {
-        Some(how) => format!("; its efficiency is low too, but the small page cache is felt: {how}"),
-        None => "; its page cache is small too, but neither memory pressure nor refaults say that it is missed".into(),
+/// Why one of two contradictory findings was left out.
+enum Note {
+    Plain,
+    Felt(Felt),
+    NotFelt,
+}
+
+/// How the lack of a page cache shows.
+enum Felt {
+    Pressure(f64),
+    Refaults(f64),
+}
+
+impl Display for Note {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain => Ok(()),
+            Self::Felt(how) => {
+                f.write_str("; its efficiency is low too, but the small page cache is felt: ")?;
+                match how {
+                    Felt::Pressure(p) => write!(f, "its tasks wait for memory {:.1} % of the time", p * 100.0),
+                    Felt::Refaults(r) => write!(f, "{r:.0} refaults a second"),
+                }
+            }
+            Self::NotFelt => f.write_str(
+                "; its page cache is small too, but neither memory pressure nor refaults say that it is missed",
+            ),
+        }
     }
 }
 
-/// Memory pressure or refaults, in words.
-fn felt(c: &mut Case<'_>) -> Option<String> {
+fn felt(c: &mut Case<'_>) -> Option<Felt> {
     let m = c.measures;
     let (pressure, refaults) = (c.targets.get(targets::MEMORY_PRESSURE), c.targets.get(targets::MEMORY_REFAULTS));
     let band = c.band();
     c.state.pressed = m.memory_pressure.is_some_and(|v| over(v, pressure, band, c.state.pressed));
     c.state.refaulting = m.refaults.is_some_and(|v| over(v, refaults, band, c.state.refaulting));
     match (m.memory_pressure, m.refaults) {
-        (Some(p), _) if c.state.pressed => Some(format!("its tasks wait for memory {:.1} % of the time", p * 100.0)),
-        (_, Some(r)) if c.state.refaulting => Some(format!("{r:.0} refaults a second")),
+        (Some(p), _) if c.state.pressed => Some(Felt::Pressure(p)),
+        (_, Some(r)) if c.state.refaulting => Some(Felt::Refaults(r)),
         _ => None,
     }
 }
 
-fn give_reduce(c: &mut Case<'_>, note: &str) {
+fn give_reduce(c: &mut Case<'_>, note: Note) {
     let m = c.measures;
     let (Some(efficiency), Some(allocated), Some(process)) = (m.memory_efficiency, m.allocated, m.process) else {
         return;
@@ -55,14 +78,14 @@ fn give_reduce(c: &mut Case<'_>, note: &str) {
     if recommended >= allocated {
         return;
     }
-    let finding = format!(
+    let finding = format_args!(
         "memory efficiency is {}, below {}: its processes hold {} of {}{note}",
         percent(efficiency),
         percent(c.targets.get(targets::LOW_MEMORY_EFFICIENCY)),
         bytes(process),
         bytes(allocated)
     );
-    let advice = format!("reduce the allocation from {} to {}", bytes(allocated), bytes(recommended));
+    let advice = format_args!("reduce the allocation from {} to {}", bytes(allocated), bytes(recommended));
     let figures = Figures {
         current: Some(allocated),
         recommended: Some(recommended),
@@ -71,17 +94,17 @@ fn give_reduce(c: &mut Case<'_>, note: &str) {
     c.recommend(Action::ReduceAllocation, finding, advice, figures);
 }
 
-fn give_increase(c: &mut Case<'_>, note: &str) {
+fn give_increase(c: &mut Case<'_>, note: Note) {
     let m = c.measures;
     let (Some(share), Some(allocated)) = (m.page_cache_share, m.allocated) else { return };
     let recommended = allocated + c.targets.get(targets::ALLOCATION_STEP);
-    let finding = format!(
+    let finding = format_args!(
         "the page cache has {} of the allocation of {}, below {}{note}",
         percent(share),
         bytes(allocated),
         percent(c.targets.get(targets::LOW_PAGE_CACHE))
     );
-    let advice = format!("increase the allocation from {} to {}", bytes(allocated), bytes(recommended));
+    let advice = format_args!("increase the allocation from {} to {}", bytes(allocated), bytes(recommended));
     let figures = Figures { current: Some(allocated), recommended: Some(recommended), savings_bytes: None };
     c.recommend(Action::IncreaseAllocation, finding, advice, figures);
 }
@@ -93,46 +116,41 @@ fn compress(c: &mut Case<'_>) {
     let cold = c.over(Action::CompressMemory, m.cold_memory, targets::COLD_MEMORY);
     let (true, true, Some(cold)) = (cold, pressed, m.cold_memory) else { return };
     let ratio = m.compression_ratio.filter(|r| *r > 1.0);
-    let expected = ratio.map_or_else(
-        || "; nothing here reports a compression ratio".to_owned(),
-        |r| format!("; zswap reports {r:.1} to 1 here"),
-    );
-    let finding = format!("{} of its memory are cold while its tasks wait for memory", bytes(cold));
-    let advice = format!("compress cold memory (zswap or zram){expected}");
+    let finding = format_args!("{} of its memory are cold while its tasks wait for memory", bytes(cold));
+    let advice = format_args!("compress cold memory (zswap or zram){}", Expected(ratio));
     let saving = ratio.map(|r| cold - cold / r);
     let figures = Figures { current: Some(cold), recommended: ratio.map(|r| cold / r), savings_bytes: saving };
     c.recommend(Action::CompressMemory, finding, advice, figures);
 }
 
-/// Containers of one image could share what they load.
-pub(super) fn share_libraries(
-    images: &HashMap<String, usize>,
-    snapshot: &Snapshot,
-    t: &Targets,
-    out: &mut Vec<Recommendation>,
-) {
-    let begin = out.len();
-    for (image, count) in images.iter().filter(|(_, n)| **n > 1) {
-        let group: Vec<_> = snapshot
-            .containers
-            .iter()
-            .enumerate()
-            .filter(|(_, f)| f.container.identity.image == *image && f.container.identity.id != "/")
-            .map(|(index, f)| Member { index, container: f.container.clone() })
-            .collect();
-        let saving = t.get(targets::SHARED_LIBRARY_SAVING);
-        out.push(Recommendation {
-            subject: Subject::Group(group),
-            action: Action::ShareLibraries,
-            finding: format!("{count} containers run the image {image}"),
-            advice: format!(
-                "share libraries between them (one read-only layer or volume): about {} in all",
-                bytes(saving * *count as f64)
-            ),
-            figures: Figures { savings_bytes: Some(saving), ..Figures::default() },
-        });
+/// What compression would bring, where something reports it.
+struct Expected(Option<f64>);
+
+impl Display for Expected {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(ratio) => write!(f, "; zswap reports {ratio:.1} to 1 here"),
+            None => f.write_str("; nothing here reports a compression ratio"),
+        }
     }
-    if let Some(added) = out.get_mut(begin..) {
-        added.sort_by(|a, b| a.subject.name().cmp(b.subject.name()));
+}
+
+/// Containers of one image could share what they load: one item an image, all its containers in it.
+pub(super) fn share_libraries(images: &Images, snapshot: &Snapshot, t: &Targets, out: &mut Items) {
+    let saving = t.get(targets::SHARED_LIBRARY_SAVING);
+    for group in images.groups() {
+        let figures = Figures { savings_bytes: Some(saving), ..Figures::default() };
+        let item = out.add(Action::ShareLibraries, figures);
+        let count = group.len();
+        let members = group.iter().filter_map(|&index| Member::at(snapshot, index));
+        item.subject.make_group(members);
+        let image = item.subject.name().to_owned();
+        item.say(
+            format_args!("{count} containers run the image {image}"),
+            format_args!(
+                "share libraries between them (one read-only layer or volume): about {} in all",
+                bytes(saving * count as f64)
+            ),
+        );
     }
 }

@@ -13,7 +13,8 @@ mod storage;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::{self, Display, Write as _};
 use std::sync::Arc;
 
 use crate::runtime::Container;
@@ -98,10 +99,16 @@ actions! {
 
 /// What a recommendation is about.
 #[derive(Debug, Clone)]
-pub enum Subject {
-    Container(Member),
+pub struct Subject {
+    kind: SubjectKind,
+    members: Vec<Member>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubjectKind {
+    Container,
     /// All containers of one image.
-    Group(Vec<Member>),
+    Group,
     Machine,
 }
 
@@ -114,6 +121,10 @@ pub struct Member {
 }
 
 impl Member {
+    fn at(snapshot: &Snapshot, index: usize) -> Option<Self> {
+        Some(Self { index, container: snapshot.containers.get(index)?.container.clone() })
+    }
+
     pub fn name(&self) -> &str {
         let identity = &self.container.identity;
         if identity.name.is_empty() { &identity.id } else { &identity.name }
@@ -121,21 +132,35 @@ impl Member {
 }
 
 impl Subject {
+    pub fn kind(&self) -> SubjectKind {
+        self.kind
+    }
+
     pub fn members(&self) -> &[Member] {
-        match self {
-            Self::Container(c) => std::slice::from_ref(c),
-            Self::Group(all) => all,
-            Self::Machine => &[],
-        }
+        &self.members
     }
 
     /// A name for people.
     pub fn name(&self) -> &str {
-        match self {
-            Self::Container(c) => c.name(),
-            Self::Group(all) => all.first().map_or("", |c| &c.container.identity.image),
-            Self::Machine => "machine",
+        match (self.kind, self.members.first()) {
+            (SubjectKind::Container, Some(c)) => c.name(),
+            (SubjectKind::Group, Some(c)) => &c.container.identity.image,
+            _ => "machine",
         }
+    }
+
+    fn make(&mut self, kind: SubjectKind, members: impl Iterator<Item = Member>) {
+        self.kind = kind;
+        self.members.clear();
+        self.members.extend(members);
+    }
+
+    fn make_group(&mut self, members: impl Iterator<Item = Member>) {
+        self.make(SubjectKind::Group, members);
+    }
+
+    fn make_machine(&mut self) {
+        self.make(SubjectKind::Machine, std::iter::empty());
     }
 }
 
@@ -168,10 +193,82 @@ pub struct Missing {
     pub containers: usize,
 }
 
+impl Recommendation {
+    /// Writes both sentences into the memory of earlier ones.
+    fn say(&mut self, finding: fmt::Arguments<'_>, advice: fmt::Arguments<'_>) {
+        for (text, words) in [(&mut self.finding, finding), (&mut self.advice, advice)] {
+            text.clear();
+            // A String takes everything.
+            let _ = text.write_fmt(words);
+        }
+    }
+}
+
+/// Recommendations, the memory of earlier ones used again: a scrape allocates nothing for what is still recommended.
+#[derive(Debug, Default)]
+pub struct Items {
+    now: Vec<Recommendation>,
+    spare: Vec<Recommendation>,
+}
+
+impl Items {
+    fn clear(&mut self) {
+        // In the order in which they will be taken: each finds the memory that it had.
+        self.spare.extend(self.now.drain(..).rev());
+    }
+
+    fn add(&mut self, action: Action, figures: Figures) -> &mut Recommendation {
+        let mut item = self.spare.pop().unwrap_or_else(|| Recommendation {
+            subject: Subject { kind: SubjectKind::Machine, members: Vec::new() },
+            action,
+            finding: String::new(),
+            advice: String::new(),
+            figures,
+        });
+        (item.action, item.figures) = (action, figures);
+        self.now.push_mut(item)
+    }
+}
+
+impl std::ops::Deref for Items {
+    type Target = [Recommendation];
+
+    fn deref(&self) -> &[Recommendation] {
+        &self.now
+    }
+}
+
+/// The places of the containers of each image, in the snapshot.
+#[derive(Debug, Default)]
+struct Images(BTreeMap<String, Vec<usize>>);
+
+impl Images {
+    fn clear(&mut self) {
+        self.0.values_mut().for_each(Vec::clear);
+    }
+
+    fn note(&mut self, image: &str, index: usize) {
+        match self.0.get_mut(image) {
+            Some(places) => places.push(index),
+            None if image.is_empty() => {}
+            None => drop(self.0.insert(image.to_owned(), vec![index])),
+        }
+    }
+
+    fn forget_unused(&mut self) {
+        self.0.retain(|_, places| !places.is_empty());
+    }
+
+    /// Images of more than one container, by name.
+    fn groups(&self) -> impl Iterator<Item = &[usize]> {
+        self.0.values().filter(|places| places.len() > 1).map(Vec::as_slice)
+    }
+}
+
 /// What one collection leads to.
 #[derive(Debug, Default)]
 pub struct Advice {
-    pub items: Vec<Recommendation>,
+    pub items: Items,
     /// Of each container, in the order of the snapshot.
     measures: Vec<Measures>,
 }
@@ -211,6 +308,8 @@ struct State {
     pressed: bool,
     refaulting: bool,
     totals: measures::Totals,
+    /// Duration of a slow start, and why it was slow.
+    slow: Option<(f64, Vec<slow::Finding>)>,
     seen: u64,
 }
 
@@ -219,8 +318,7 @@ struct State {
 pub struct Advisor {
     states: HashMap<String, State>,
     devices: measures::Devices,
-    /// Containers of each image.
-    images: HashMap<String, usize>,
+    images: Images,
     round: u64,
 }
 
@@ -232,7 +330,7 @@ struct Case<'a> {
     host: &'a HostFacts,
     targets: &'a Targets,
     state: &'a mut State,
-    items: &'a mut Vec<Recommendation>,
+    items: &'a mut Items,
 }
 
 impl Case<'_> {
@@ -263,9 +361,11 @@ impl Case<'_> {
         now
     }
 
-    fn recommend(&mut self, action: Action, finding: String, advice: String, figures: Figures) {
-        let subject = Subject::Container(Member { index: self.index, container: self.container.clone() });
-        self.items.push(Recommendation { subject, action, finding, advice, figures });
+    fn recommend(&mut self, action: Action, finding: fmt::Arguments<'_>, advice: fmt::Arguments<'_>, figures: Figures) {
+        let item = self.items.add(action, figures);
+        let member = Member { index: self.index, container: self.container.clone() };
+        item.subject.make(SubjectKind::Container, std::iter::once(member));
+        item.say(finding, advice);
     }
 }
 
@@ -294,16 +394,11 @@ impl Advisor {
         out.clear();
         self.round += 1;
         self.devices.update(&snapshot.host.devices);
-        self.images.values_mut().for_each(|n| *n = 0);
+        self.images.clear();
         let all = snapshot.containers.iter().enumerate();
         for (index, facts) in all.filter(|(_, f)| f.container.identity.id != "/") {
             let c = &facts.container;
-            if !c.identity.image.is_empty() {
-                match self.images.get_mut(&c.identity.image) {
-                    Some(n) => *n += 1,
-                    None => drop(self.images.insert(c.identity.image.clone(), 1)),
-                }
-            }
+            self.images.note(&c.identity.image, index);
             if !self.states.contains_key(&c.native_id) {
                 self.states.insert(c.native_id.clone(), State::default());
             }
@@ -332,28 +427,29 @@ impl Advisor {
         cpu::machine(snapshot, &mut out.items);
         let round = self.round;
         self.states.retain(|_, s| s.seen == round);
-        self.images.retain(|_, n| *n > 0);
+        self.images.forget_unused();
     }
 }
 
-/// Why the last start was slow: the analysis that counted it, told again as advice.
+/// Why the last start was slow: the analysis that counted it, told again as advice. It is made once a start.
 fn starts(c: &mut Case<'_>) {
-    let slow = c.measures.last_start.is_some_and(|s| s > c.targets.get(targets::SLOW_START));
-    let (true, Some(took)) = (slow, c.measures.last_start) else { return };
-    for finding in slow::analyse(Some(c.container), c.targets) {
-        let Some(&action) = Action::ALL.iter().find(|a| a.name() == finding.reason) else { continue };
-        let (advice, figures) = start_advice(action, c);
-        let limit = c.targets.get(targets::SLOW_START);
-        c.recommend(
-            action,
-            format!("the last start took {took:.2} s, above {limit} s: {}", finding.detail),
-            advice,
-            figures,
-        );
+    let limit = c.targets.get(targets::SLOW_START);
+    let Some(took) = c.measures.last_start.filter(|s| *s > limit) else {
+        c.state.slow = None;
+        return;
+    };
+    let known = c.state.slow.take().filter(|(of, _)| *of == took);
+    let (_, findings) = known.unwrap_or_else(|| (took, slow::analyse(Some(c.container), c.targets)));
+    for finding in &findings {
+        if let Some(&action) = Action::ALL.iter().find(|a| a.name() == finding.reason) {
+            let why = format_args!("the last start took {took:.2} s, above {limit} s: {}", finding.detail);
+            start_advice(c, action, why);
+        }
     }
+    c.state.slow = Some((took, findings));
 }
 
-fn start_advice(action: Action, c: &Case<'_>) -> (String, Figures) {
+fn start_advice(c: &mut Case<'_>, action: Action, why: fmt::Arguments<'_>) {
     let t = c.targets;
     let from_to = |current: Option<f64>, recommended: f64| Figures {
         current,
@@ -361,43 +457,44 @@ fn start_advice(action: Action, c: &Case<'_>) -> (String, Figures) {
         savings_bytes: None,
     };
     match action {
-        Action::UseSmallerBaseImage => (
-            format!("build on a smaller base image, under {}", bytes(t.get(targets::LARGE_IMAGE))),
-            from_to(c.container.image.size_bytes.map(|b| b as f64), t.get(targets::LARGE_IMAGE)),
-        ),
-        Action::ReduceImageLayers => (
-            format!("merge layers, to {} at most", t.get(targets::MANY_LAYERS)),
-            from_to(c.container.image.layers.map(f64::from), t.get(targets::MANY_LAYERS)),
-        ),
-        Action::UseMinimalInit => {
-            ("start the program itself, or a minimal init such as tini".into(), Figures::default())
+        Action::UseSmallerBaseImage => {
+            let size = t.get(targets::LARGE_IMAGE);
+            let figures = from_to(c.container.image.size_bytes.map(|b| b as f64), size);
+            c.recommend(action, why, format_args!("build on a smaller base image, under {}", bytes(size)), figures);
         }
-        Action::CapStartupResources => (
-            format!(
-                "start the VM within {} CPUs and {}, and grow it later",
-                t.get(targets::STARTUP_CPUS),
-                bytes(t.get(targets::STARTUP_MEMORY))
-            ),
-            from_to(c.container.vm.as_ref().and_then(|vm| vm.cpus), t.get(targets::STARTUP_CPUS)),
-        ),
-        _ => ("mend each setting named".into(), Figures::default()),
+        Action::ReduceImageLayers => {
+            let layers = t.get(targets::MANY_LAYERS);
+            let figures = from_to(c.container.image.layers.map(f64::from), layers);
+            c.recommend(action, why, format_args!("merge layers, to {layers} at most"), figures);
+        }
+        Action::UseMinimalInit => {
+            let advice = format_args!("start the program itself, or a minimal init such as tini");
+            c.recommend(action, why, advice, Figures::default());
+        }
+        Action::CapStartupResources => {
+            let (cpus, memory) = (t.get(targets::STARTUP_CPUS), bytes(t.get(targets::STARTUP_MEMORY)));
+            let figures = from_to(c.container.vm.as_ref().and_then(|vm| vm.cpus), cpus);
+            let advice = format_args!("start the VM within {cpus} CPUs and {memory}, and grow it later");
+            c.recommend(action, why, advice, figures);
+        }
+        _ => c.recommend(action, why, format_args!("mend each setting named"), Figures::default()),
     }
 }
 
 /// Bytes for people, in binary units.
-fn bytes(n: f64) -> String {
+fn bytes(n: f64) -> impl Display {
     let units = [(targets::GIB, "GiB"), (targets::MIB, "MiB"), (targets::KIB, "KiB")];
-    match units.iter().find(|(size, _)| n >= *size) {
+    fmt::from_fn(move |f| match units.iter().find(|(size, _)| n >= *size) {
         Some((size, unit)) => {
             let n = n / size;
-            if n >= 100.0 || n.fract() < 0.05 { format!("{n:.0} {unit}") } else { format!("{n:.1} {unit}") }
+            if n >= 100.0 || n.fract() < 0.05 { write!(f, "{n:.0} {unit}") } else { write!(f, "{n:.1} {unit}") }
         }
-        None => format!("{n:.0} bytes"),
-    }
+        None => write!(f, "{n:.0} bytes"),
+    })
 }
 
-fn percent(share: f64) -> String {
-    format!("{:.0} %", share * 100.0)
+fn percent(share: f64) -> impl Display {
+    fmt::from_fn(move |f| write!(f, "{:.0} %", share * 100.0))
 }
 
 /// Serious or critical, as advice and alerts see it.

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Advice, Missing, Recommendation, Subject};
+use super::{Advice, Missing, Recommendation, SubjectKind};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -68,10 +68,10 @@ impl Item {
             image: m.container.identity.image.clone(),
             runtime: m.container.runtime.name().to_owned(),
         };
-        let about = match r.subject {
-            Subject::Container(_) => "container",
-            Subject::Group(_) => "group",
-            Subject::Machine => "machine",
+        let about = match r.subject.kind() {
+            SubjectKind::Container => "container",
+            SubjectKind::Group => "group",
+            SubjectKind::Machine => "machine",
         };
         Self {
             domain: r.action.domain().name().to_owned(),

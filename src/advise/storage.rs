@@ -7,28 +7,28 @@ pub(super) fn rules(c: &mut Case<'_>) {
         && let Some(iops) = m.iops
     {
         let limit = c.targets.get(targets::HIGH_IOPS);
-        let finding = format!("{iops:.0} reads and writes a second, above {limit:.0}");
-        let advice = "NVMe options, queue depth 32, read-ahead 256".into();
+        let finding = format_args!("{iops:.0} reads and writes a second, above {limit:.0}");
+        let advice = format_args!("NVMe options, queue depth 32, read-ahead 256");
         c.recommend(Action::TuneForIops, finding, advice, Figures { current: Some(iops), ..Figures::default() });
     }
     if c.over(Action::TuneForThroughput, m.throughput, targets::HIGH_THROUGHPUT)
         && let Some(rate) = m.throughput
     {
         let limit = c.targets.get(targets::HIGH_THROUGHPUT);
-        let finding = format!("{:.0} MB read and written a second, above {:.0}", rate / MB, limit / MB);
-        let advice = "large blocks, asynchronous and direct I/O".into();
+        let finding = format_args!("{:.0} MB read and written a second, above {:.0}", rate / MB, limit / MB);
+        let advice = format_args!("large blocks, asynchronous and direct I/O");
         c.recommend(Action::TuneForThroughput, finding, advice, Figures { current: Some(rate), ..Figures::default() });
     }
     if c.under(Action::EnlargeCache, m.cache_hit_rate, targets::LOW_CACHE_HIT_RATE)
         && let Some(hit) = m.cache_hit_rate
     {
         let size = c.targets.get(targets::CACHE_SIZE);
-        let finding = format!(
+        let finding = format_args!(
             "{} of what it reads comes from the cache, below {}",
             percent(hit),
             percent(c.targets.get(targets::LOW_CACHE_HIT_RATE))
         );
-        let advice = format!("a cache of {:.0} MB, least recently used out first", size / MB);
+        let advice = format_args!("a cache of {:.0} MB, least recently used out first", size / MB);
         let figures = Figures { current: None, recommended: Some(size), savings_bytes: None };
         c.recommend(Action::EnlargeCache, finding, advice, figures);
     }
@@ -36,8 +36,9 @@ pub(super) fn rules(c: &mut Case<'_>) {
         && let Some(latency) = m.io_latency
     {
         let limit = c.targets.get(targets::HIGH_IO_LATENCY);
-        let finding = format!("a request takes {:.1} ms on average, above {:.1} ms", latency * 1e3, limit * 1e3);
-        let advice = "raise its I/O priority, change the scheduler; preallocate, and write asynchronously".into();
+        let finding = format_args!("a request takes {:.1} ms on average, above {:.1} ms", latency * 1e3, limit * 1e3);
+        let advice =
+            format_args!("raise its I/O priority, change the scheduler; preallocate, and write asynchronously");
         let figures = Figures { current: Some(latency), recommended: Some(limit), savings_bytes: None };
         c.recommend(Action::ReduceIoLatency, finding, advice, figures);
     }

@@ -1,6 +1,6 @@
 //! Targets in force and recommendations.
 
-use crate::advise::{Advice, Recommendation, Subject};
+use crate::advise::{Advice, Recommendation, SubjectKind};
 use crate::catalog::{
     RECOMMENDATION, RECOMMENDATION_CURRENT, RECOMMENDATION_RECOMMENDED, RECOMMENDATION_SAVINGS, TARGET,
 };
@@ -11,8 +11,8 @@ pub fn emit(entities: &[Entity], targets: &Targets, advice: &Advice, out: &mut S
     for (id, _) in targets::targets() {
         out.push_with(TARGET, Entity::NONE, &[("target", id.name())], targets.get(id));
     }
-    for item in &advice.items {
-        if matches!(item.subject, Subject::Machine) {
+    for item in advice.items.iter() {
+        if item.subject.kind() == SubjectKind::Machine {
             one(item, Entity::NONE, out);
         }
         for member in item.subject.members() {

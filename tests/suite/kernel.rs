@@ -395,9 +395,9 @@ fn a_collection_allocates_nothing_for_a_container_once_warm() {
     let warm = |n: usize| {
         let tree = recorded("v2");
         let id = path_in("v2");
-        // Not held here: advice, which makes its list anew, and network and sockets, since the recorded processes have
-        // no namespaces to enter and those two look for one each time.
-        let apart = [Collector::Network, Collector::Socket, Collector::Advice];
+        // Not held here: network and sockets, since the recorded processes have no namespaces to enter and those two look
+        // for one each time.
+        let apart = [Collector::Network, Collector::Socket];
         let collectors = apart.into_iter().fold(CollectorSet::ALL, CollectorSet::without);
         let mut rig = Rig::with(tree.path(), Config { collectors, ..Config::default() }, 1 << 20);
         for i in 0..n {
@@ -414,6 +414,7 @@ fn a_collection_allocates_nothing_for_a_container_once_warm() {
         assert_eq!(collection.snapshot.containers.len(), n + 1);
         assert!(collection.snapshot.containers[n].process.switches_voluntary.is_some());
         assert!(!collection.snapshot.containers[n].storage.devices.is_empty());
+        assert!(collection.advice.items.len() > n, "each container has advice");
         allocated
     };
     let (few, many) = (warm(20), warm(120));

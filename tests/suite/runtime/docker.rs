@@ -78,6 +78,7 @@ fn the_events_of_a_life_come_once_and_in_order() {
         matches!(
             events.as_slice(),
             [
+                EventKind::CreateRequested,
                 EventKind::Created,
                 EventKind::StartRequested,
                 EventKind::Started { .. },
@@ -90,7 +91,7 @@ fn the_events_of_a_life_come_once_and_in_order() {
         ),
         "{events:?}"
     );
-    assert_eq!(events[2], EventKind::Started { pid: c.pid, started: c.started });
+    assert_eq!(events[3], EventKind::Started { pid: c.pid, started: c.started });
     assert!(seen.by_name(&container.name).is_none());
 }
 

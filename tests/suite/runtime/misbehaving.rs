@@ -120,13 +120,13 @@ fn events_twice_late_and_out_of_order_tell_the_truth() {
         fake.emit(1, "die", t + 20_000);
     }
     shown(&seen, "c1");
-    wait_for("the events", LIMIT, || (seen.of(&id(1)).len() >= 4).then_some(()));
+    wait_for("the events", LIMIT, || (seen.of(&id(1)).len() >= 5).then_some(()));
     seen.settle();
     let events = seen.of(&id(1));
-    assert_eq!(events.len(), 4, "{events:?}");
+    assert_eq!(events.len(), 5, "{events:?}");
     assert!(seen.by_name("c1").is_some(), "a death before its start does not remove it");
-    assert_eq!(events[1], EventKind::Started { pid: 0, started: None }, "the first start is not the second");
-    assert!(matches!(events[2], EventKind::Started { pid: 11, started: Some(_) }), "{events:?}");
+    assert_eq!(events[2], EventKind::Started { pid: 0, started: None }, "the first start is not the second");
+    assert!(matches!(events[3], EventKind::Started { pid: 11, started: Some(_) }), "{events:?}");
     // It ends: no answer to an inspect that was asked before may bring it back.
     fake.end(1);
     fake.emit(1, "die", t + 50_000);

@@ -21,8 +21,18 @@ struct Engine {
 
 impl Engine {
     fn spawn(dir: &Path) -> Child {
-        Command::new("dockerd")
-            .args(["--storage-driver", "vfs", "--bridge", "none", "--iptables=false", "--live-restore"])
+        // In a network namespace of its own: an engine that is told to have no bridge removes the machine's `docker0`.
+        Command::new("unshare")
+            .args([
+                "--net",
+                "dockerd",
+                "--storage-driver",
+                "vfs",
+                "--bridge",
+                "none",
+                "--iptables=false",
+                "--live-restore",
+            ])
             .arg("--containerd")
             .arg(dir.join("c.sock"))
             .arg("--data-root")
