@@ -189,16 +189,21 @@ impl Tree {
             include.matches(path).then(|| Recognised { name, ..Recognised::default() })
         };
         let Some(about) = recognise(path).or_else(included) else { return };
+        self.watch_events(path);
+        let clock = &self.shared.ctx.root.clock;
+        let born = self.live.then(|| clock.wall());
+        let candidate = Candidate { about, born, noticed: clock.boot(), told: false, stage: Stage::Empty };
+        self.candidates.insert(path.to_owned(), candidate);
+    }
+
+    /// Watches for the first process and the end of the last. May be called again: a watch is there once.
+    fn watch_events(&mut self, path: &str) {
         if self.kernel_tells
             && let Some(watcher) = &mut self.watcher
         {
             // Where it fails, the cgroup is looked at from time to time.
             let _ = watcher.watch_file(&below(&self.mount, path).join("cgroup.events"), path);
         }
-        let clock = &self.shared.ctx.root.clock;
-        let born = self.live.then(|| clock.wall());
-        let candidate = Candidate { about, born, noticed: clock.boot(), told: false, stage: Stage::Empty };
-        self.candidates.insert(path.to_owned(), candidate);
     }
 
     fn gone(&mut self, path: &str) {
@@ -246,6 +251,8 @@ impl Tree {
         for (path, candidate) in &mut candidates {
             match candidate.stage {
                 Stage::Empty if self.populated(path, candidate) => {
+                    // Now that the file tells something it is there for sure: its end must be seen.
+                    self.watch_events(path);
                     let pending = self.shared.ctx.directory.pending();
                     candidate.stage = Stage::Left { prepared: false, _pending: Some(pending) };
                 }
