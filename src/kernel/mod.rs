@@ -51,6 +51,7 @@ use crate::config::Config;
 use crate::held::Held;
 use crate::kernel::cgroups::Cgroups;
 use crate::kernel::file::Budget;
+#[cfg(target_os = "linux")]
 use crate::kernel::table::TableReader;
 use crate::probe::Capabilities;
 use crate::root::{Nanos, ReadBuf, ReadError, Root, SECOND};

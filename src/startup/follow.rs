@@ -13,7 +13,7 @@ use super::model::Model;
 use super::reconcile::Sample;
 use crate::config::Config;
 use crate::held::Held;
-use crate::root::{Nanos, Root, SECOND};
+use crate::root::{Nanos, Root};
 use crate::runtime::{Boot, Directory, Event, EventKind, Key};
 
 /// What the task works with.
@@ -184,7 +184,7 @@ pub fn process_created(root: &Root, pid: u32) -> Option<Nanos> {
     let text = root.read_bytes(&root.procfs.join(pid.to_string()).join("stat")).ok()?;
     let stat = crate::kernel::parse::proc_stat(&text).ok()?;
     // USER_HZ is 100 on every architecture that Linux still runs on, whatever the kernel's own HZ.
-    const TICK: Nanos = SECOND / 100;
+    const TICK: Nanos = crate::root::SECOND / 100;
     Some(i64::try_from(stat.starttime).ok()?.checked_mul(TICK)? + TICK / 2)
 }
 

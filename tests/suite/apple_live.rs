@@ -391,6 +391,27 @@ fn starts_are_told_from_the_boot_log_as_it_grows() {
 }
 
 #[test]
+fn without_the_files_dates_tell_what_is_cold_and_measure_nothing() {
+    let stand_in = StandIn::version("1.2.2");
+    stand_in.fail("status", b"", 1);
+    stand_in.set("list", "[]");
+    let exporter = stand_in.exporter();
+    let up = |s: &Scrape| s.value("kina_capability", &[("capability", "apple")]) == Some(1.0);
+    wait_for("the first list", Duration::from_secs(10), || up(&exporter.scrape()).then_some(()));
+    std::thread::sleep(Duration::from_millis(1100));
+    let mut web = only(&list("1.2.2"), "web").clone();
+    web["status"]["startedDate"] = rfc3339(unix_now()).into();
+    web["configuration"]["creationDate"] = web["status"]["startedDate"].clone();
+    stand_in.set("list", serde_json::to_vec(&[web]).unwrap());
+    let scrape = wait_for("the start", Duration::from_secs(10), || {
+        let scrape = exporter.scrape();
+        let cold = scrape.value("kina_container_starts_total", &[("runtime", "apple"), ("start", "cold")]);
+        (cold == Some(1.0)).then_some(scrape)
+    });
+    assert!(scrape.value("kina_container_startup_duration_seconds_count", &[]).is_none(), "whole seconds are no total");
+}
+
+#[test]
 fn a_process_that_init_cannot_start_is_a_failed_start() {
     let stand_in = StandIn::version("1.2.2");
     stand_in.set("list", "[]");

@@ -160,6 +160,8 @@ impl Watcher {
         match change {
             Change::Started { mut container, live } => {
                 container.data_root.clone_from(&self.lock().root);
+                // The files tell better what belongs to what, where they are known.
+                let by_dates = container.data_root.is_none();
                 let (key, started) = (container.key(), container.started);
                 let (image, created) = (container.identity.image.clone(), container.created);
                 directory.insert(*container);
@@ -167,7 +169,7 @@ impl Watcher {
                     let whole = started.is_none_or(|s| s % SECOND == 0);
                     // Since 1.0 dates are cut to whole seconds: it ran within the second after, and before this moment.
                     let at = started.map_or(wall, |s| if whole { (s + SECOND - 1).min(wall).max(s) } else { s });
-                    if created.zip(started).is_some_and(|(c, s)| (s - c).abs() <= SECOND) {
+                    if by_dates && created.zip(started).is_some_and(|(c, s)| (s - c).abs() <= SECOND) {
                         directory.publish(event(key.clone(), at, image.clone(), EventKind::FirstStart));
                     }
                     let started = started.filter(|_| !whole);
