@@ -79,8 +79,10 @@ impl Follower {
     }
 
     fn event(&mut self, event: &Arc<Event>) {
-        if let EventKind::Booting(boot) = &event.kind {
-            return self.follow_console(event.clone(), boot.clone());
+        match &event.kind {
+            EventKind::Booting(boot) => return self.follow_console(event.clone(), boot.clone()),
+            EventKind::FirstStart => return self.model.first_start(event.key.clone()),
+            _ => {}
         }
         let now = Sample::take(&self.context.root.clock);
         let unknown = !self.model.knows(&event.key);

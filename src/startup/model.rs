@@ -163,6 +163,11 @@ impl Model {
         self.hold(at, Held { key, name: String::new(), image: String::new(), what, due: now + SETTLE });
     }
 
+    /// The start under way belongs to the container's creation. That has no moment of its own: it is known at once.
+    pub fn first_start(&mut self, key: Key) {
+        self.lives.entry(key).or_default().first_start = true;
+    }
+
     /// A virtual machine's console told of a boot up to the container's process; boot clock. It is taken up by the start
     /// that the runtime tells of, and counts nothing by itself.
     pub fn booted(&mut self, key: Key, moments: Moments) {
@@ -280,13 +285,15 @@ impl Model {
             }
             EventKind::Started { started, .. } => self.started(key, at, started.is_some(), process_created, out),
             EventKind::Lost => life.run = None,
-            EventKind::FirstStart => life.first_start = true,
             EventKind::StartFailed { message } => self.failed(&key, at, None, message, out),
             EventKind::Oom => life.oom = true,
             EventKind::Exited { code } => self.exited(key, at, code, out),
             EventKind::Removed => self.gone(key, at, out),
-            EventKind::ImagePulled | EventKind::ImagePullStarted | EventKind::Health { .. } | EventKind::Booting(_) => {
-            }
+            EventKind::ImagePulled
+            | EventKind::ImagePullStarted
+            | EventKind::Health { .. }
+            | EventKind::FirstStart
+            | EventKind::Booting(_) => {}
         }
     }
 
