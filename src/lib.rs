@@ -5,11 +5,16 @@
 //! | layer | modules |
 //! |---|---|
 //! | the outside, injected | [`root`] |
-//! | what can be said at all | [`catalog`], [`sample`], [`snapshot`] |
+//! | what can be said at all | [`catalog`], [`sample`], [`targets`] |
 //! | what is set | [`config`] |
-//! | facts | [`runtime`] (who the containers are), [`kernel`] (bytes → facts), [`probe`] (what this host has) |
-//! | samples | [`collect`], [`held`] |
+//! | what is kept | [`probe`] (what this host has), [`held`] (what the exporter counts itself) |
+//! | facts | [`runtime`] (who the containers are), [`snapshot`], [`kernel`] and [`macos`] (bytes → facts), [`startup`] |
+//! | conclusions | [`advise`], [`collect`] (facts → samples) |
 //! | one collection | [`engine`] |
+//! | what leaves | [`expose`] (samples → bytes), [`push`] (OTLP), [`generate`] (rules, dashboards, reference), [`serve`] (HTTP) |
+//! | what is run | [`bench`], [`cli`] |
+//!
+//! A module uses those above it in this table and never those below; a test holds that.
 
 pub mod advise;
 pub mod bench;

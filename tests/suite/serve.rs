@@ -463,7 +463,7 @@ async fn hostile_names_stay_text() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_with_none_one_and_many_containers() {
-    let rows = |page: &str| page.matches("class=name>").count();
+    let rows = |page: &str| page.matches("role=cell class=name>").count();
     let none = Setup::default().start().await.get("/").await.text();
     assert!(rows(&none) == 0 && none.contains("This was looked for"), "{none}");
 
