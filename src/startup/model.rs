@@ -194,7 +194,8 @@ impl Model {
     }
 
     pub fn knows(&self, key: &Key) -> bool {
-        self.lives.contains_key(key)
+        // What is held back counts: a health check may answer before its container's start has been taken.
+        self.lives.contains_key(key) || self.pending.values().any(|held| held.key == *key)
     }
 
     /// Everything stamped up to here (wall clock) has been counted: what the next run of the exporter need not recover.
