@@ -73,6 +73,29 @@ pub type Nanos = i64;
 
 pub const SECOND: Nanos = 1_000_000_000;
 
+/// A date as daemons, boot logs and people write it (RFC 3339, ISO 8601): `2026-08-07T08:15:41Z`, with or without decimals;
+/// `Z`, `+02:00` or `+0000`, and UTC where it has no zone. None also for what nanoseconds can't hold: Go's zero time (year
+/// 1) stands for "it did not happen".
+pub fn parse_date(text: &str) -> Option<Nanos> {
+    // A date alone is no moment.
+    if text.as_bytes().get(10) != Some(&b'T') {
+        return None;
+    }
+    let at = text.parse().or_else(|_| {
+        let civil: jiff::civil::DateTime = text.parse()?;
+        jiff::tz::Offset::UTC.to_timestamp(civil)
+    });
+    i64::try_from(at.ok()?.as_nanosecond()).ok()
+}
+
+/// `2026-01-02T03:04:05.678Z`.
+pub fn write_date(w: &mut impl std::fmt::Write, at: Nanos) -> std::fmt::Result {
+    match jiff::Timestamp::from_nanosecond(at.into()) {
+        Ok(at) => write!(w, "{at:.3}"),
+        Err(_) => Err(std::fmt::Error),
+    }
+}
+
 /// Wall and boot clock. A test moves [`FakeClock`] by hand, also backwards (skew) and in leaps.
 #[derive(Clone, Debug)]
 pub enum Clock {
@@ -635,6 +658,57 @@ impl ReadBuf {
                 }
                 self.bytes.resize(len * 2, 0);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_with_decimals_and_zones() {
+        let base = 1_786_090_541 * SECOND;
+        for (text, at) in [
+            ("2026-08-07T08:15:41.905Z", base + 905_000_000),
+            ("2026-08-07T08:15:41.352063269Z", base + 352_063_269),
+            ("2026-08-07T10:15:41+02:00", base),
+            ("2026-08-07T08:15:41+0000", base),
+            ("2026-08-07T08:15:41", base),
+            ("2024-02-29T12:00:00.5+02:00", 1_709_200_800_500_000_000),
+            ("1970-01-01T00:00:00Z", 0),
+        ] {
+            assert_eq!(parse_date(text), Some(at), "{text}");
+        }
+        for bad in [
+            "",
+            "2026",
+            "2026-08-07",
+            "2026-13-01T00:00:00Z",
+            "2026-08-07 08:15:41Z",
+            "2026-08-07T08:15:4",
+            "2026-08-07T08:15:41x",
+            "2026-08-07T08:15:41+",
+            "2026-08-07T08:15:41Z\u{fc}",
+            "\u{e4}026-08-07T08:15:41Z",
+            "9999-08-07T08:15:41Z",
+            "0001-01-01T00:00:00Z",
+        ] {
+            assert_eq!(parse_date(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn dates_are_written_in_utc_with_milliseconds() {
+        for (at, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400 * SECOND, "2000-02-29T00:00:00.000Z"),
+            (1_735_689_599 * SECOND + 999_999_999, "2024-12-31T23:59:59.999Z"),
+            (-SECOND, "1969-12-31T23:59:59.000Z"),
+        ] {
+            let mut out = String::new();
+            write_date(&mut out, at).unwrap();
+            assert_eq!(out, text);
         }
     }
 }

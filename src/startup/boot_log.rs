@@ -10,8 +10,7 @@
 //! one another in one file.
 
 use super::Moments;
-use crate::root::{Nanos, SECOND};
-use crate::runtime::apple::shapes::parse_iso8601;
+use crate::root::{Nanos, SECOND, parse_date};
 
 /// A log that is being read. Feed it what is new.
 #[derive(Debug, Default)]
@@ -260,7 +259,7 @@ fn wall_stamp(text: &str) -> Option<(Nanos, bool, &str)> {
     if !rest.contains("vminitd") {
         return None;
     }
-    Some((parse_iso8601(stamp)?, stamp.contains('.'), rest))
+    Some((parse_date(stamp)?, stamp.contains('.'), rest))
 }
 
 #[cfg(test)]

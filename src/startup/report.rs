@@ -6,8 +6,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use super::{FailureReason, Moments, Phase, Phases, StartKind, StartRecord};
-use crate::root::{Nanos, SECOND};
-use crate::runtime::apple::shapes::parse_iso8601;
+use crate::root::{Nanos, SECOND, parse_date};
 use crate::runtime::{Key, RuntimeKind};
 
 /// A report, checked. Moments are on the clock of whoever holds it: wall as it comes in, boot inside the model.
@@ -216,8 +215,9 @@ fn moment(time: Time, now: Nanos) -> Result<Nanos, String> {
             seconds.trunc() as Nanos * SECOND + (seconds.fract() * SECOND as f64).round() as Nanos
         }
         Time::Unix(_) => return Err("not a number of seconds since the Unix epoch".into()),
-        Time::Text(text) => parse_iso8601(&text)
-            .ok_or_else(|| format!("{text:?} is neither seconds since the Unix epoch nor RFC 3339"))?,
+        Time::Text(text) => {
+            parse_date(&text).ok_or_else(|| format!("{text:?} is neither seconds since the Unix epoch nor RFC 3339"))?
+        }
     };
     if at < now - OLDEST || at > now + AHEAD {
         return Err("more than a day ago, or in the future".into());

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::wire;
-use crate::root::{Nanos, Root, SECOND};
+use crate::root::{Nanos, Root, SECOND, parse_date};
 use crate::runtime::cgroup_paths::{self, Hierarchies};
 use crate::runtime::http::{Client, Trouble};
 use crate::runtime::{CgroupPaths, Container, Identity, ImageFacts, RuntimeKind};
@@ -115,8 +115,8 @@ impl Api {
             identity,
             cgroup,
             pid,
-            created: answer.created.as_deref().and_then(wire::parse_time),
-            started: state.started_at.as_deref().and_then(wire::parse_time),
+            created: answer.created.as_deref().and_then(parse_date),
+            started: state.started_at.as_deref().and_then(parse_date),
             health_check: state
                 .health
                 .as_ref()

@@ -49,19 +49,8 @@ pub fn id(n: u32) -> String {
 
 /// As Go writes it.
 pub fn rfc3339(nanos: i64) -> String {
-    let (days, rest) = (nanos / 86_400_000_000_000, nanos % 86_400_000_000_000);
-    // Civil from days, Howard Hinnant's algorithm.
-    let z = days + 719_468;
-    let era = z / 146_097;
-    let doe = z % 146_097;
-    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let (d, m) = (doy - (153 * mp + 2) / 5 + 1, if mp < 10 { mp + 3 } else { mp - 9 });
-    let y = yoe + era * 400 + i64::from(m <= 2);
-    let s = rest / 1_000_000_000;
-    let (h, min, sec) = (s / 3600, s / 60 % 60, s % 60);
-    format!("{y:04}-{m:02}-{d:02}T{h:02}:{min:02}:{sec:02}.{:09}Z", rest % 1_000_000_000)
+    let at = jiff::Timestamp::from_nanosecond(nanos.into()).unwrap();
+    format!("{at:.9}")
 }
 
 impl Fake {

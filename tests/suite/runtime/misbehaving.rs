@@ -244,7 +244,8 @@ fn mutated(good: &[u8], seed: u64) -> Vec<u8> {
 
 #[test]
 fn no_changed_answer_makes_a_parser_panic() {
-    use kina_exporter::runtime::engine_api::wire::{Image, Inspect, Message, Summary, Version, parse_time};
+    use kina_exporter::root::parse_date;
+    use kina_exporter::runtime::engine_api::wire::{Image, Inspect, Message, Summary, Version};
     let inspect = json!({
         "Id": id(1), "Created": "2026-11-23T18:21:35.352063269Z", "Path": "a", "Args": ["b"], "Name": "/n",
         "State": {"Running": true, "Pid": 7, "ExitCode": -1, "StartedAt": "2026-11-23T18:21:35+01:00",
@@ -263,8 +264,8 @@ fn no_changed_answer_makes_a_parser_panic() {
         let change = |good: &serde_json::Value| mutated(good.to_string().as_bytes(), seed);
         if let Ok(answer) = serde_json::from_slice::<Inspect>(&change(&inspect)) {
             read += 1;
-            answer.created.as_deref().map(parse_time);
-            answer.state.and_then(|s| s.started_at).as_deref().map(parse_time);
+            answer.created.as_deref().map(parse_date);
+            answer.state.and_then(|s| s.started_at).as_deref().map(parse_date);
         }
         if let Ok(message) = serde_json::from_slice::<Message>(&change(&message)) {
             read += 1;
@@ -276,7 +277,7 @@ fn no_changed_answer_makes_a_parser_panic() {
         }
         read += usize::from(serde_json::from_slice::<Image>(&change(&image)).is_ok());
         read += usize::from(serde_json::from_slice::<Vec<Summary>>(&change(&list)).is_ok());
-        let _ = parse_time(&String::from_utf8_lossy(&mutated(b"2026-11-23T18:21:35.352063269Z", seed)));
+        let _ = parse_date(&String::from_utf8_lossy(&mutated(b"2026-11-23T18:21:35.352063269Z", seed)));
     }
     assert!((500..19_500).contains(&read), "{read} of 20000 could still be read: some must, some must not");
 }
