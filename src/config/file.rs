@@ -87,28 +87,30 @@ impl<'de> Deserialize<'de> for Node {
     }
 }
 
-/// Reads the whole file; all that is wrong with its form is told at once.
-pub fn parse(text: &str, name: &str) -> Result<Vec<Entry>, Vec<Error>> {
+/// Reads the whole file: what is right in form, and all that is wrong with it.
+pub fn parse(text: &str, name: &str) -> (Vec<Entry>, Vec<Error>) {
     let fail = |line: u64, key: &str, problem: String| Error {
         origin: format!("{name}:{line}"),
         key: key.to_owned(),
         problem,
     };
     if text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#')) {
-        return Ok(Vec::new());
+        return Default::default();
     }
-    let document: Spanned<Node> = serde_saphyr::from_str(text).map_err(|e| {
-        let line = e.location().map_or(1, |l| l.line());
-        let problem = e.without_snippet().to_string();
-        vec![fail(line, "", problem)]
-    })?;
+    let document: Spanned<Node> = match serde_saphyr::from_str(text) {
+        Ok(document) => document,
+        Err(e) => {
+            let line = e.location().map_or(1, |l| l.line());
+            return (Vec::new(), vec![fail(line, "", e.without_snippet().to_string())]);
+        }
+    };
     let mut reader = Reader { text, entries: Vec::new(), errors: Vec::new(), fail: &fail };
     match document.value {
         Node::Null => {}
         Node::Map(map) => reader.section("", map),
         _ => reader.errors.push(fail(document.referenced.line(), "", "a mapping of settings is expected".into())),
     }
-    if reader.errors.is_empty() { Ok(reader.entries) } else { Err(reader.errors) }
+    (reader.entries, reader.errors)
 }
 
 struct Reader<'a> {

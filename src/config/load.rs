@@ -72,13 +72,10 @@ pub fn load(given: &Given, root: &Root) -> Result<Config, Errors> {
 pub fn check_text(given: &Given, root: &Root, path: &Path, text: &str) -> Result<Config, Errors> {
     let mut merge = Merge::default();
     let name = path.display().to_string();
-    match file::parse(text, &name) {
-        Ok(entries) => {
-            for e in entries {
-                merge.set(e.setting, &e.values, format!("{name}:{}", e.line), e.setting.key.clone());
-            }
-        }
-        Err(errors) => merge.errors.extend(errors),
+    let (entries, errors) = file::parse(text, &name);
+    merge.errors = errors;
+    for e in entries {
+        merge.set(e.setting, &e.values, format!("{name}:{}", e.line), e.setting.key.clone());
     }
     merge.flags_and_env(given);
     merge.config.file = Some(path.to_owned());

@@ -253,9 +253,9 @@ fn bad_form_is_named_with_its_line() {
 #[test]
 fn everything_wrong_is_told_at_once() {
     let sources = given(&[("log.level", &["loud"])], &[("KINA_WEB_MAX_REQUESTS", "x")]);
-    let errors = check_text(&sources, &Root::default(), Path::new("kina.yml"), "profile: 1\n").unwrap_err();
+    let errors = check_text(&sources, &Root::default(), Path::new("kina.yml"), "nothing: 1\nprofile: 1\n").unwrap_err();
     let origins: Vec<&str> = errors.0.iter().map(|e| e.origin.as_str()).collect();
-    assert_eq!(origins, ["kina.yml:1", "KINA_WEB_MAX_REQUESTS", "--log.level"]);
+    assert_eq!(origins, ["kina.yml:1", "kina.yml:2", "KINA_WEB_MAX_REQUESTS", "--log.level"]);
     assert!(
         errors.to_string().contains("\nKINA_WEB_MAX_REQUESTS: \"x\": not a whole number; allowed: a whole number\n")
     );
