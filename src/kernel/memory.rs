@@ -231,7 +231,8 @@ impl Machine {
         facts.swap = facts.swap.or(less(self.swap_total, self.swap_free));
         facts.kernel = self.kernel.sum();
         facts.file = facts.file.or(own.file.map(|f| f + self.buffers.unwrap_or(0)));
-        facts.limit = facts.limit.or(Some(Limit::Max));
+        // As cAdvisor has it: what limits the machine is its memory.
+        facts.limit = self.total.map(Limit::Value).or(Some(Limit::Max));
         for (field, machine) in [
             (&mut facts.anon, own.anon),
             (&mut facts.file_mapped, own.file_mapped),
@@ -352,7 +353,7 @@ mod tests {
         vmstat(b"oom_kill 3\npgfault 9\n", &mut raw).unwrap();
         let mut facts = MemoryFacts { anon: Some(1), ..MemoryFacts::default() };
         raw.machine.complete(&mut facts);
-        assert_eq!(facts.usage, Some(60 * 1024));
+        assert_eq!((facts.usage, facts.limit), (Some(60 * 1024), Some(Limit::Value(100 * 1024))));
         assert_eq!((facts.anon, facts.file, facts.kernel), (Some(1), Some(10 * 1024), Some(5 * 1024)));
         assert_eq!((facts.oom_kill, facts.pgfault, facts.swap), (Some(3), Some(9), None));
     }
