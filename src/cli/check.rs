@@ -25,10 +25,12 @@ enum Format {
     Json,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Default)]
 struct Report {
     /// Empty when the configuration is right.
     errors: Vec<String>,
+    /// What of a configuration that is right is not done.
+    warnings: Vec<String>,
     capabilities: Vec<Capability>,
 }
 
@@ -43,11 +45,15 @@ struct Capability {
 pub fn run(given: &Given, args: &Args) -> ExitCode {
     let root = Root::default();
     let report = match config::load(given, &root) {
-        Err(errors) => Report { errors: errors.0.iter().map(ToString::to_string).collect(), capabilities: Vec::new() },
+        Err(errors) => Report { errors: errors.0.iter().map(ToString::to_string).collect(), ..Report::default() },
         Ok(config) => {
-            let errors = web_errors(&config, &root);
+            let (errors, warnings) = match config.web.config_file.as_deref().map(|f| serve::web::check(&root, f)) {
+                Some(Err(error)) => (vec![error.to_string()], Vec::new()),
+                Some(Ok(warnings)) => (Vec::new(), warnings),
+                None => Default::default(),
+            };
             match start::tokio().map_err(|e| e.to_string()).and_then(|tokio| tokio.block_on(capabilities(config))) {
-                Ok(capabilities) => Report { errors, capabilities },
+                Ok(capabilities) => Report { errors, warnings, capabilities },
                 Err(why) => return failed(&why),
             }
         }
@@ -61,11 +67,6 @@ pub fn run(given: &Given, args: &Args) -> ExitCode {
     };
     let printed = print(text.as_bytes());
     if report.errors.is_empty() { printed } else { ExitCode::FAILURE }
-}
-
-fn web_errors(config: &Config, root: &Root) -> Vec<String> {
-    let file = config.web.config_file.as_deref();
-    file.and_then(|f| serve::web::check(root, f).err()).map(|e| e.to_string()).into_iter().collect()
 }
 
 /// Everything is asked by doing it once: the runtimes for their containers, the kernel for one collection.
@@ -88,6 +89,9 @@ fn table(report: &Report) -> String {
     // Writing into a String cannot fail.
     for e in &report.errors {
         let _ = writeln!(out, "{e}");
+    }
+    for w in &report.warnings {
+        let _ = writeln!(out, "warning: {w}");
     }
     let verdict = if report.errors.is_empty() { "valid" } else { "invalid" };
     let _ = writeln!(out, "configuration: {verdict}");

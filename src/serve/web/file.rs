@@ -22,6 +22,8 @@ pub(super) struct WebFile {
     /// Name → bcrypt hash.
     pub users: BTreeMap<String, String>,
     pub rate: Option<Rate>,
+    /// What of it is not done, though it is no error.
+    pub notes: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -76,6 +78,10 @@ impl Place<'_> {
     fn whole(&self, message: impl Into<String>) -> WebError {
         WebError { file: self.0.to_owned(), line: None, message: message.into() }
     }
+
+    fn note<T>(&self, notes: &mut Vec<String>, value: &Spanned<T>, message: String) {
+        notes.push(self.at(value, message).to_string());
+    }
 }
 
 pub(super) fn read(root: &Root, path: &Path) -> Result<WebFile, WebError> {
@@ -94,16 +100,18 @@ fn parse(text: &str, path: &Path) -> Result<WebFile, WebError> {
     })?;
     let File { tls_server_config, http_server_config, basic_auth_users, rate_limit } = file.unwrap_or_default();
     let http = http_server_config.unwrap_or_default();
+    let mut notes = Vec::new();
     Ok(WebFile {
-        tls: tls_server_config.map(|s| tls(s, &place)).transpose()?.flatten(),
+        tls: tls_server_config.map(|s| tls(s, &place, &mut notes)).transpose()?.flatten(),
         http2: http.http2.unwrap_or(true),
         headers: headers(http.headers.unwrap_or_default(), &place)?,
         users: users(basic_auth_users.unwrap_or_default(), &place)?,
         rate: rate(rate_limit.unwrap_or_default(), &place)?,
+        notes,
     })
 }
 
-fn tls(section: TlsSection, place: &Place<'_>) -> Result<Option<Tls>, WebError> {
+fn tls(section: TlsSection, place: &Place<'_>, notes: &mut Vec<String>) -> Result<Option<Tls>, WebError> {
     let client_auth = client_auth(section.client_auth_type.as_ref(), place)?;
     let cert = source("cert", section.cert, section.cert_file, place)?;
     let key = source("key", section.key, section.key_file, place)?;
@@ -127,11 +135,6 @@ fn tls(section: TlsSection, place: &Place<'_>) -> Result<Option<Tls>, WebError> 
              set RequireAndVerifyClientCert",
         ));
     }
-    if client_ca.is_none() && client_auth.verifies() {
-        return Err(place.whole(
-            "tls_server_config: this client_auth_type verifies certificates; it needs client_ca or client_ca_file",
-        ));
-    }
     if let Some(sans) = &section.client_allowed_sans
         && !client_auth.mandatory()
     {
@@ -146,17 +149,39 @@ fn tls(section: TlsSection, place: &Place<'_>) -> Result<Option<Tls>, WebError> 
     if min > max {
         return Err(place.whole("tls_server_config: min_version is above max_version"));
     }
+    if let Some(value) = section.max_version.as_ref().filter(|_| max < Version::Tls12) {
+        return Err(
+            place.at(value, "tls_server_config: max_version: TLS 1.2 is the oldest offered; allowed: TLS12, TLS13")
+        );
+    }
+    if let Some(value) = section.min_version.as_ref().filter(|_| min < Version::Tls12) {
+        place.note(notes, value, "tls_server_config: min_version: nothing older than TLS 1.2 is offered".into());
+    }
     Ok(Some(Tls {
         cert,
         key,
         client_ca,
         client_auth,
         client_allowed_sans: section.client_allowed_sans.map(|s| s.value),
-        tls12: min == Version::Tls12,
+        tls12: min <= Version::Tls12,
         tls13: max == Version::Tls13,
-        cipher_suites: chosen("cipher_suites", section.cipher_suites, super::tls::cipher_suites(), place)?,
+        cipher_suites: chosen(
+            "cipher_suites",
+            section.cipher_suites,
+            super::tls::cipher_suites(),
+            &super::tls::SUITES_OF_GO_ALONE,
+            place,
+            notes,
+        )?,
         prefer_server_order: section.prefer_server_cipher_suites.unwrap_or(true),
-        curves: chosen("curve_preferences", section.curve_preferences, super::tls::curves(), place)?,
+        curves: chosen(
+            "curve_preferences",
+            section.curve_preferences,
+            super::tls::curves(),
+            &super::tls::CURVES_OF_GO_ALONE,
+            place,
+            notes,
+        )?,
     }))
 }
 
@@ -208,6 +233,8 @@ fn client_auth(value: Option<&Spanned<String>>, place: &Place<'_>) -> Result<Cli
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Version {
+    Tls10,
+    Tls11,
     Tls12,
     Tls13,
 }
@@ -220,33 +247,46 @@ fn version(
 ) -> Result<Version, WebError> {
     let Some(value) = value else { return Ok(default) };
     match value.value.as_str() {
+        "TLS10" => Ok(Version::Tls10),
+        "TLS11" => Ok(Version::Tls11),
         "TLS12" => Ok(Version::Tls12),
         "TLS13" => Ok(Version::Tls13),
-        other => {
-            Err(place.at(value, format!("tls_server_config: {key} {other:?} is not offered; allowed: TLS12, TLS13")))
-        }
+        other => Err(place.at(value, format!("tls_server_config: {key} {other:?} is unknown; allowed: TLS12, TLS13"))),
     }
 }
 
-/// Picks by name out of what is offered, in the order of the file. None where the key is not set.
+/// Picks by name out of what is offered, in the order of the file; passes over what Go alone offers, as long as something
+/// is left. None where the key is not set.
 fn chosen<T: Copy>(
     key: &str,
     names: Option<Vec<Spanned<String>>>,
     offered: Vec<(&'static str, T)>,
+    only_go: &[&str],
     place: &Place<'_>,
+    notes: &mut Vec<String>,
 ) -> Result<Option<Vec<T>>, WebError> {
     let Some(names) = names.filter(|n| !n.is_empty()) else { return Ok(None) };
+    let allowed = || offered.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", ");
     let mut picked = Vec::new();
-    for name in names {
-        let Some((_, item)) = offered.iter().find(|(n, _)| *n == name.value) else {
-            let allowed: Vec<_> = offered.iter().map(|(n, _)| *n).collect();
-            let allowed = allowed.join(", ");
-            return Err(place
-                .at(&name, format!("tls_server_config: {key}: {:?} is not offered; allowed: {allowed}", name.value)));
-        };
-        picked.push(*item);
+    for name in &names {
+        let value = &name.value;
+        match offered.iter().find(|(n, _)| n == value) {
+            Some((_, item)) => picked.push(*item),
+            None if only_go.contains(&value.as_str()) => {
+                place.note(notes, name, format!("tls_server_config: {key}: {value} is not offered and passed over"));
+            }
+            None => {
+                let message = format!("tls_server_config: {key}: {value:?} is unknown; allowed: {}", allowed());
+                return Err(place.at(name, message));
+            }
+        }
     }
-    Ok(Some(picked))
+    match names.first() {
+        Some(name) if picked.is_empty() => {
+            Err(place.at(name, format!("tls_server_config: {key}: none of these is offered; allowed: {}", allowed())))
+        }
+        _ => Ok(Some(picked)),
+    }
 }
 
 /// Headers that may be set, and their allowed values where these are few.

@@ -7,7 +7,6 @@
 mod auth;
 mod file;
 mod rate;
-mod san;
 mod tls;
 
 use std::os::unix::fs::MetadataExt;
@@ -32,9 +31,10 @@ pub struct WebError {
     pub message: String,
 }
 
-/// Reads a web configuration file and everything it names, and says what is wrong with it.
-pub fn check(root: &Root, file: &Path) -> Result<(), WebError> {
-    Active::read(root, file).map(drop)
+/// Reads a web configuration file and everything it names, and says what is wrong with it; of one that is right, what of
+/// it is not done.
+pub fn check(root: &Root, file: &Path) -> Result<Vec<String>, WebError> {
+    Active::read(root, file).map(|active| active.notes)
 }
 
 /// One reading of the file, ready for use.
@@ -44,6 +44,7 @@ pub(super) struct Active {
     pub headers: HeaderMap,
     pub users: auth::Users,
     pub rate: Option<rate::Rate>,
+    notes: Vec<String>,
     /// The file and all that it names.
     files: Vec<PathBuf>,
 }
@@ -57,7 +58,14 @@ impl Active {
         };
         let mut files = vec![path.to_owned()];
         files.extend(file.tls.iter().flat_map(|t| t.files()).cloned());
-        Ok(Self { tls, headers: file.headers, users: auth::Users::new(file.users), rate: file.rate, files })
+        let users = auth::Users::new(file.users);
+        Ok(Self { tls, headers: file.headers, users, rate: file.rate, notes: file.notes, files })
+    }
+
+    fn warn(&self) {
+        for note in &self.notes {
+            tracing::warn!("{note}");
+        }
     }
 }
 
@@ -93,6 +101,7 @@ impl Web {
             Some(path) => Active::read(&shared.root, path)?,
             None => Active::default(),
         };
+        active.warn();
         let stamps = stamps(&shared.root, &active.files);
         let tls = active.tls.is_some();
         let state = Mutex::new(State { active: Arc::new(active), stamps });
@@ -119,6 +128,7 @@ impl Web {
             match self.reread(path) {
                 Ok(active) => {
                     tracing::info!(file = %path.display(), "web configuration read again");
+                    active.warn();
                     // Files may be named that were not before.
                     state.stamps = stamps(&self.shared.root, &active.files);
                     state.active = Arc::new(active);

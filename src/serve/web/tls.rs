@@ -1,6 +1,7 @@
 //! `tls_server_config` → rustls.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,14 +15,19 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
     SupportedCipherSuite, version,
 };
+use x509_cert::Certificate;
+use x509_cert::der::Decode;
+use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::ext::pkix::name::GeneralName;
 
-use super::{WebError, san};
+use super::WebError;
 use crate::root::Root;
 
 /// A valid `tls_server_config` section.
 pub(super) struct Tls {
     pub cert: Source,
     pub key: Source,
+    /// None: the machine's own list of authorities, as Go has it.
     pub client_ca: Option<Source>,
     pub client_auth: ClientAuth,
     pub client_allowed_sans: Option<Vec<String>>,
@@ -84,6 +90,21 @@ pub(super) fn cipher_suites() -> Vec<(&'static str, SupportedCipherSuite)> {
     };
     ring::ALL_CIPHER_SUITES.iter().filter_map(|suite| Some((go_name(suite)?, *suite))).collect()
 }
+
+/// Suites that a file written for Go's library may name, and rustls does not have: with CBC, or without forward secrecy.
+pub(super) const SUITES_OF_GO_ALONE: [&str; 9] = [
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_CBC_SHA",
+    "TLS_RSA_WITH_AES_256_CBC_SHA",
+    "TLS_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_RSA_WITH_AES_128_CBC_SHA256",
+];
+
+pub(super) const CURVES_OF_GO_ALONE: [&str; 1] = ["CurveP521"];
 
 /// Curves by the names that the file gives them.
 pub(super) fn curves() -> Vec<(&'static str, &'static dyn SupportedKxGroup)> {
@@ -196,6 +217,14 @@ impl ClientVerifier {
             for cert in reading.certificates("client_ca", source)? {
                 roots.add(cert).map_err(|e| reading.whole(format!("client_ca: {e}")))?;
             }
+        } else if tls.client_auth.verifies() {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if roots.is_empty() {
+                return Err(reading.whole(
+                    "this client_auth_type verifies certificates, and this machine has no list of authorities; \
+                     set client_ca or client_ca_file",
+                ));
+            }
         }
         let issued = if tls.client_auth.verifies() {
             let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone()).build();
@@ -210,6 +239,27 @@ impl ClientVerifier {
             provider,
         })
     }
+}
+
+/// DNS names, e-mail addresses, IP addresses and URIs of a certificate, as text: rustls tells only DNS names. None if it
+/// can't be read.
+fn subject_names(certificate: &[u8]) -> Option<Vec<String>> {
+    let extensions = Certificate::from_der(certificate).ok()?;
+    let Some((_, names)) = extensions.tbs_certificate().get_extension::<SubjectAltName>().ok()? else {
+        return Some(Vec::new());
+    };
+    let text = |name: GeneralName| match name {
+        GeneralName::DnsName(name) | GeneralName::Rfc822Name(name) | GeneralName::UniformResourceIdentifier(name) => {
+            Some(name.to_string())
+        }
+        GeneralName::IpAddress(bytes) => {
+            let v4 = <[u8; 4]>::try_from(bytes.as_bytes()).map(IpAddr::from);
+            let v6 = <[u8; 16]>::try_from(bytes.as_bytes()).map(IpAddr::from);
+            v4.or(v6).ok().map(|a| a.to_string())
+        }
+        _ => None,
+    };
+    Some(names.0.into_iter().filter_map(text).collect())
 }
 
 impl ClientCertVerifier for ClientVerifier {
@@ -231,7 +281,7 @@ impl ClientCertVerifier for ClientVerifier {
             issued.verify_client_cert(end_entity, intermediates, now)?;
         }
         if let Some(allowed) = &self.allowed_sans {
-            let names = san::names(end_entity).ok_or(CertificateError::BadEncoding)?;
+            let names = subject_names(end_entity).ok_or(CertificateError::BadEncoding)?;
             if !names.iter().any(|n| allowed.contains(n)) {
                 return Err(CertificateError::ApplicationVerificationFailure.into());
             }
@@ -259,5 +309,50 @@ impl ClientCertVerifier for ClientVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair, SanType};
+
+    fn certificate(names: Vec<SanType>) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = names;
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec()
+    }
+
+    #[test]
+    fn names_of_every_kind() {
+        let der = certificate(vec![
+            SanType::DnsName("host.example".try_into().unwrap()),
+            SanType::Rfc822Name("al@example.org".try_into().unwrap()),
+            SanType::URI("spiffe://example/ns".try_into().unwrap()),
+            SanType::IpAddress("192.0.2.7".parse().unwrap()),
+            SanType::IpAddress("2001:db8::7".parse().unwrap()),
+        ]);
+        let expected = ["host.example", "al@example.org", "spiffe://example/ns", "192.0.2.7", "2001:db8::7"];
+        assert_eq!(subject_names(&der).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_certificate_without_names_has_none() {
+        assert_eq!(subject_names(&certificate(vec![])).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn anything_else_is_refused_without_a_panic() {
+        let der = certificate(vec![SanType::DnsName("host.example".try_into().unwrap())]);
+        for cut in 0..der.len() {
+            assert_eq!(subject_names(&der[..cut]), None, "cut at {cut}");
+        }
+        for i in 0..der.len() {
+            for flip in [0x01, 0x80, 0xff] {
+                let mut bad = der.clone();
+                bad[i] ^= flip;
+                let _ = subject_names(&bad);
+            }
+        }
     }
 }
