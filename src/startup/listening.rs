@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use crate::root::{Nanos, Root};
 
+/// The two families' tables, and where the kernel tells how many sockets are in each.
+const FAMILIES: [(&str, &str, &[u8]); 2] =
+    [("net/tcp", "net/sockstat", b"TCP: inuse "), ("net/tcp6", "net/sockstat6", b"TCP6: inuse ")];
+
 /// Waits until the process's network namespace has a listening TCP socket; the boot clock's time at which it was seen.
 /// None after `limit`, when the process is gone, or when it has the host's network.
 pub async fn first(root: &Root, pid: u32, limit: Duration) -> Option<Nanos> {
@@ -17,22 +21,55 @@ pub async fn first(root: &Root, pid: u32, limit: Duration) -> Option<Nanos> {
         return None;
     }
     let begin = root.clock.boot();
+    let mut families = FAMILIES.map(|_| Family::default());
     loop {
-        // The namespace is made ready after the process is created: neither table may be there yet.
+        let waited = Duration::from_nanos((root.clock.boot() - begin).max(0).unsigned_abs());
         let mut gone = 0;
-        for table in ["net/tcp", "net/tcp6"] {
-            match root.read_bytes(&process.join(table)) {
-                Ok(text) if listens(&text) => return Some(root.clock.boot()),
-                Ok(_) => {}
+        for (family, (table, count, key)) in families.iter_mut().zip(FAMILIES) {
+            // The kernel looks through the whole machine's sockets to write a table, a millisecond and more, but has the
+            // count at hand.
+            match root.read_bytes(&process.join(count)) {
+                Ok(text) if !family.looks(in_use(&text, key), waited) => {}
+                Ok(_) => match root.read_bytes(&process.join(table)) {
+                    Ok(text) if listens(&text) => return Some(root.clock.boot()),
+                    Ok(_) => {}
+                    Err(_) => gone += 1,
+                },
                 Err(_) => gone += 1,
             }
         }
-        let waited = Duration::from_nanos((root.clock.boot() - begin).max(0).unsigned_abs());
-        if gone == 2 || waited >= limit {
+        if gone == families.len() || waited >= limit {
             return None;
         }
         tokio::time::sleep(pause(waited)).await;
     }
+}
+
+/// What was found when a table was last read.
+#[derive(Default)]
+struct Family {
+    sockets: u64,
+    waited: Duration,
+}
+
+impl Family {
+    /// Whether the table is worth reading: there are sockets, and not as many as when it was last read. One may have taken
+    /// another's place: it is read as well when twice the time has passed.
+    fn looks(&mut self, sockets: Option<u64>, waited: Duration) -> bool {
+        let sockets = sockets.unwrap_or(u64::MAX);
+        let looks = sockets > 0 && (sockets != self.sockets || waited >= self.waited * 2);
+        if looks {
+            self.waited = waited;
+        }
+        self.sockets = sockets;
+        looks
+    }
+}
+
+/// The sockets that a `sockstat` counts under a key.
+fn in_use(sockstat: &[u8], key: &[u8]) -> Option<u64> {
+    let count = sockstat.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(key))?;
+    std::str::from_utf8(count).ok()?.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// A hundredth of what has passed is precise enough: about 10 ms at first, then one look in 1 % more time.
@@ -67,6 +104,18 @@ mod tests {
         assert!(!listens(HEAD.as_bytes()));
         assert!(!listens(b""));
         assert!(!listens(b"\n\n0A\n: 0A"));
+    }
+
+    #[test]
+    fn a_table_is_read_when_the_count_of_its_sockets_changes() {
+        let sockstat = b"sockets: used 3\nTCP: inuse 2 orphan 0 tw 0 alloc 2 mem 0\nUDP: inuse 1 mem 0\n";
+        assert_eq!((in_use(sockstat, FAMILIES[0].2), in_use(sockstat, FAMILIES[1].2)), (Some(2), None));
+        let ms = Duration::from_millis;
+        let mut family = Family::default();
+        let seen = [(0, 10), (1, 20), (1, 30), (2, 35), (2, 50), (2, 70), (0, 80), (2, 90), (2, 200)];
+        let looks = seen.map(|(sockets, waited)| family.looks(Some(sockets), ms(waited)));
+        assert_eq!(looks, [false, true, false, true, false, true, false, true, true]);
+        assert!(family.looks(None, ms(201)), "not counted: read");
     }
 
     #[test]

@@ -37,7 +37,10 @@ const FILES: &[(&str, &[&str])] = &[
     ("version_too_old.bad.yml", &[":5", "max_version", "TLS12, TLS13"]),
     ("version_unknown.bad.yml", &[":4", "min_version", "TLS14", "TLS12, TLS13"]),
     ("versions_crossed.bad.yml", &["min_version", "max_version"]),
-    ("cipher_unknown.bad.yml", &[":6", "cipher_suites", "TLS_ECDHE_WITH_LUCK", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]),
+    (
+        "cipher_unknown.bad.yml",
+        &[":6", "cipher_suites", "TLS_ECDHE_WITH_LUCK", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"],
+    ),
     ("ciphers_none.bad.yml", &[":5", "cipher_suites", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]),
     ("curve_unknown.bad.yml", &[":4", "curve_preferences", "X448", "X25519"]),
     ("curves_none.bad.yml", &[":4", "curve_preferences", "X25519"]),
