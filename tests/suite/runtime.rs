@@ -4,6 +4,7 @@ mod cgroups;
 mod containerd;
 mod docker;
 mod fake;
+mod fake_containerd;
 mod misbehaving;
 mod podman;
 mod restart;

@@ -9,6 +9,7 @@ use super::api::Api;
 use super::wire;
 use crate::root::{Nanos, Root};
 use crate::runtime::cgroup_paths::{self, Hierarchies};
+use crate::runtime::http::Trouble;
 use crate::runtime::{Container, Identity, ImageFacts, RuntimeKind, process};
 
 /// What is used of the OCI runtime specification.
@@ -100,27 +101,29 @@ struct Blob {
 }
 
 /// Number of layers and their size as stored (compressed); an image for several platforms is judged by the first that
-/// is here. None where it can't be told: the container is shown all the same.
-pub async fn image(api: &Api, namespace: &str, name: &str) -> Option<ImageFacts> {
-    let target = api.image(namespace, name).await.ok()??.target?;
-    let mut manifest = manifest(api, namespace, &target.digest).await?;
-    if let Some(platforms) = manifest.manifests.take() {
-        for platform in platforms.into_iter().take(16) {
-            if let Some(found) = self::manifest(api, namespace, &platform.digest).await {
-                manifest = found;
-                break;
-            }
+/// is here. None where containerd does not have it.
+pub async fn image(api: &Api, namespace: &str, name: &str) -> Result<Option<ImageFacts>, Trouble> {
+    let Some(target) = api.image(namespace, name).await?.and_then(|image| image.target) else { return Ok(None) };
+    let Some(mut manifest) = manifest(api, namespace, &target.digest).await? else { return Ok(None) };
+    for platform in manifest.manifests.take().unwrap_or_default().into_iter().take(16) {
+        if let Some(found) = self::manifest(api, namespace, &platform.digest).await? {
+            manifest = found;
+            break;
         }
     }
-    let layers = manifest.layers?;
     let config = manifest.config.map_or(0, |c| c.size);
-    Some(ImageFacts {
+    Ok(manifest.layers.map(|layers| ImageFacts {
         id: target.digest,
         size_bytes: Some(layers.iter().map(|l| l.size).fold(config, u64::saturating_add)),
         layers: u32::try_from(layers.len()).ok(),
-    })
+    }))
 }
 
-async fn manifest(api: &Api, namespace: &str, digest: &str) -> Option<Manifest> {
-    serde_json::from_slice(&api.content(namespace, digest).await.ok()?).ok()
+/// None where it is not here (of a platform that was not pulled) or is no manifest.
+async fn manifest(api: &Api, namespace: &str, digest: &str) -> Result<Option<Manifest>, Trouble> {
+    match api.content(namespace, digest).await {
+        Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+        Err(e) if e.is_not_found() => Ok(None),
+        Err(e) => Err(e),
+    }
 }

@@ -22,13 +22,16 @@ use super::sources::Link;
 use super::{Container, Event, EventKind, ImageFacts, Key, RuntimeKind};
 use crate::catalog;
 use crate::probe::Answer;
-use crate::root::{Nanos, Root};
+use crate::root::{Nanos, Root, SECOND};
 use api::{Api, trouble};
 
 /// Docker's namespace.
 const MOBY: &str = "moby";
 /// Images change only by their name, and rarely; this many are remembered.
 const MAX_IMAGES: usize = 1000;
+/// A containerd that gave no answer about an image is not asked about any for so long: what it hides there must not hide
+/// containers, which are shown one after the other.
+const IMAGES_REST: Nanos = 60 * SECOND;
 
 /// Where its socket usually is.
 pub(super) fn places(root: &Root) -> Vec<PathBuf> {
@@ -62,6 +65,7 @@ async fn run(link: &Arc<Link>) -> Result<(), Trouble> {
         hierarchies: Hierarchies::find(&ctx.root),
         api,
         images: HashMap::new(),
+        images_rest: 0,
         known: HashMap::new(),
     };
     session.list().await?;
@@ -101,6 +105,8 @@ struct Session {
     api: Api,
     hierarchies: Hierarchies,
     images: HashMap<(String, String), ImageFacts>,
+    /// Boot clock: images are not asked for until then.
+    images_rest: Nanos,
     /// By id: what events need of containers that the directory does not have (yet, any more).
     known: HashMap<String, Known>,
 }
@@ -177,12 +183,25 @@ impl Session {
         }
     }
 
+    /// Nothing of it where containerd can't tell: the container is shown all the same.
     async fn image(&mut self, namespace: &str, name: &str) -> ImageFacts {
         let key = (namespace.to_owned(), name.to_owned());
         if let Some(facts) = self.images.get(&key) {
             return facts.clone();
         }
-        let Some(facts) = identify::image(&self.api, namespace, name).await else { return ImageFacts::default() };
+        let now = self.link.ctx().root.clock.boot();
+        if now < self.images_rest {
+            return ImageFacts::default();
+        }
+        let facts = match identify::image(&self.api, namespace, name).await {
+            Ok(Some(facts)) => facts,
+            Ok(None) => return ImageFacts::default(),
+            Err(error) => {
+                tracing::warn!(image = name, %error, "containerd tells nothing of its images");
+                self.images_rest = now + IMAGES_REST;
+                return ImageFacts::default();
+            }
+        };
         if self.images.len() >= MAX_IMAGES {
             self.images.clear();
         }

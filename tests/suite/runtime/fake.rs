@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kina_exporter::root::{Clock, Root};
+use kina_exporter::runtime::RuntimeKind;
 use serde_json::{Value, json};
 
 use super::seen::{Seen, nothing};
 
 /// How a path is answered.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Manner {
     Hang,
     DropInTheMiddle,
@@ -73,10 +74,17 @@ impl Fake {
     }
 
     pub fn see(&self) -> Seen {
+        self.see_as(RuntimeKind::Docker)
+    }
+
+    /// Taken for a Docker or for a Podman.
+    pub fn see_as(&self, runtime: RuntimeKind) -> Seen {
         let mut config = nothing();
-        config.runtime.docker.enabled = true;
-        config.runtime.docker.socket = Some("/docker.sock".into());
-        config.runtime.docker.timeout = Duration::from_millis(700);
+        let of = &mut config.runtime;
+        let source = if runtime == RuntimeKind::Podman { &mut of.podman } else { &mut of.docker };
+        source.enabled = true;
+        source.socket = Some("/docker.sock".into());
+        source.timeout = Duration::from_millis(700);
         Seen::start(Root::at(self.dir.path(), Clock::System), config)
     }
 

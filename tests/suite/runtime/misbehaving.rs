@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use kina_exporter::runtime::containerd::wire;
 use kina_exporter::runtime::{EventKind, RuntimeKind};
 use serde_json::json;
 
 use super::fake::{Fake, Manner, id, now};
+use super::fake_containerd::{FakeContainerd, framed};
 use super::seen::{LIMIT, Seen};
 use crate::live::wait_for;
 
@@ -25,15 +27,104 @@ fn whatever_goes_wrong_at_first_is_told_and_overcome() {
         ("/containers/json", Manner::Huge, "bad answer"),
         ("/version", Manner::Error500, "bad answer"),
     ] {
-        let fake = Fake::start();
-        fake.run(1, "web", now(), |_| {});
-        fake.behave(path, manner);
+        for runtime in [RuntimeKind::Docker, RuntimeKind::Podman] {
+            let fake = Fake::start();
+            fake.run(1, "web", now(), |_| {});
+            fake.behave(path, manner);
+            let seen = fake.see_as(runtime);
+            seen.wait_for_capability(runtime, told);
+            fake.behave_well();
+            seen.wait_for_capability(runtime, "yes");
+            assert_eq!(shown(&seen, "web").runtime, runtime);
+        }
+    }
+}
+
+#[test]
+fn whatever_goes_wrong_with_containerd_is_told_and_overcome() {
+    for (method, manner, told) in [
+        ("/Version", Manner::Hang, "not answering"),
+        ("Tasks/List", Manner::Hang, "not answering"),
+        ("Containers/List", Manner::DropInTheMiddle, "not answering"),
+        ("Containers/List", Manner::Nonsense, "bad answer"),
+        ("Containers/List", Manner::Huge, "bad answer"),
+        ("Namespaces/List", Manner::Error500, "bad answer"),
+        ("Events/Subscribe", Manner::Error500, "bad answer"),
+        ("Events/Subscribe", Manner::Nonsense, "bad answer"),
+    ] {
+        let fake = FakeContainerd::start();
+        fake.run("web", 11);
+        fake.behave(method, manner);
         let seen = fake.see();
-        seen.wait_for_capability(RuntimeKind::Docker, told);
+        seen.wait_for_capability(RuntimeKind::Containerd, told);
         fake.behave_well();
-        seen.wait_for_capability(RuntimeKind::Docker, "yes");
+        seen.wait_for_capability(RuntimeKind::Containerd, "yes");
         shown(&seen, "web");
     }
+}
+
+#[test]
+fn a_containerd_that_tells_nothing_of_images_hides_no_container() {
+    for manner in [Manner::Hang, Manner::Nonsense, Manner::Huge, Manner::Error500] {
+        let fake = FakeContainerd::start();
+        for n in 1..=20 {
+            fake.run(&format!("c{n}"), 10 + n);
+        }
+        fake.behave("Images/Get", manner);
+        let seen = fake.see();
+        let begin = std::time::Instant::now();
+        for n in 1..=20 {
+            shown(&seen, &format!("c{n}"));
+        }
+        assert!(begin.elapsed() < Duration::from_secs(5), "{manner:?}: {:?}", begin.elapsed());
+        seen.wait_for_capability(RuntimeKind::Containerd, "yes");
+    }
+}
+
+#[test]
+fn nonsense_among_containerds_events_costs_itself_alone() {
+    let fake = FakeContainerd::start();
+    let mut seen = fake.see();
+    seen.wait_for_capability(RuntimeKind::Containerd, "yes");
+    for topic in ["/tasks/start", "/tasks/exit", "/containers/create", "/no/such/topic", ""] {
+        fake.emit_raw(topic, b"\xff\xff\xff".as_slice().into());
+    }
+    fake.emit("/tasks/exit", &wire::TaskExit { container_id: "nobody".into(), ..Default::default() });
+    fake.run("web", 11);
+    fake.emit("/tasks/start", &wire::TaskStart { container_id: "web".into(), pid: 11 });
+    seen.wait_for_event("web", "its start", |e| matches!(e, EventKind::Started { .. }));
+    shown(&seen, "web");
+    // What is no message at all, or too long a one, costs the connection, and that is made again.
+    let mut too_long = framed(&[]).to_vec();
+    too_long[1] = 0x7f;
+    for bad in [b"\x07\0\0\0\x01x".to_vec(), too_long] {
+        let connections = fake.calls("/Version");
+        fake.send(bad.into());
+        wait_for("another connection", LIMIT, || (fake.calls("/Version") > connections).then_some(()));
+        seen.wait_for_capability(RuntimeKind::Containerd, "yes");
+        shown(&seen, "web");
+    }
+}
+
+#[test]
+fn a_containerd_that_was_away_is_listed_again() {
+    let fake = FakeContainerd::start();
+    fake.run("stays", 11);
+    fake.run("goes", 12);
+    let seen = fake.see();
+    shown(&seen, "stays");
+    shown(&seen, "goes");
+    fake.go_down();
+    seen.wait_for_capability(RuntimeKind::Containerd, "not answering");
+    assert!(seen.by_name("stays").is_some(), "a container outlives its daemon");
+    fake.end("goes");
+    wait_for("the dead one to go without its daemon", LIMIT, || seen.by_name("goes").is_none().then_some(()));
+    fake.run("new", 13);
+    fake.behave_well();
+    seen.wait_for_capability(RuntimeKind::Containerd, "yes");
+    shown(&seen, "new");
+    shown(&seen, "stays");
+    assert_eq!(seen.live().len(), 2);
 }
 
 #[test]
