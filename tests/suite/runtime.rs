@@ -5,6 +5,7 @@ mod containerd;
 mod docker;
 mod fake;
 mod fake_containerd;
+mod kubernetes;
 mod misbehaving;
 mod podman;
 mod restart;

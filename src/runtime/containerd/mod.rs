@@ -135,7 +135,10 @@ impl Session {
                 .filter(wire::Process::runs)
                 .map(|t| (if t.container_id.is_empty() { t.id } else { t.container_id }, t.pid))
                 .collect();
-            for told in self.api.containers(&namespace).await? {
+            let mut containers = self.api.containers(&namespace).await?;
+            // What a pod's containers share is looked up at its sandbox.
+            containers.sort_by_key(|c| c.labels.get("io.cri-containerd.kind").is_none_or(|kind| kind != "sandbox"));
+            for told in containers {
                 let pid = pids.get(&told.id).copied();
                 self.remember(&told);
                 if let Some(pid) = pid {
@@ -172,6 +175,11 @@ impl Session {
     async fn show(&mut self, namespace: &str, told: &wire::Container, pid: u32, started: Option<Nanos>) {
         let root = &self.link.ctx().root;
         let Some(mut container) = identify::container(root, &self.hierarchies, told, pid, started) else { return };
+        let sandbox = container.shares_network_of.as_deref().and_then(|id| self.directory_has(id));
+        if sandbox.is_some_and(|sandbox| sandbox.host_network) {
+            container.host_network = true;
+            container.shares_network_of = None;
+        }
         container.source = self.link.source.clone();
         container.image = self.image(namespace, &told.image).await;
         let known = self.known.entry(told.id.clone()).or_default();
