@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::WORK;
 use crate::advise::{Advice, Advisor};
 use crate::catalog::{self, Collector, Profile};
 use crate::collect;
@@ -90,6 +91,8 @@ impl Shared {
 
 struct Request {
     wanted: CollectorSet,
+    /// What asks: the collection is a part of it.
+    within: tracing::Span,
     reply: oneshot::Sender<Arc<Collection>>,
 }
 
@@ -124,7 +127,8 @@ impl Engine {
     pub async fn collect(&self, wanted: CollectorSet) -> Result<Arc<Collection>, Stopped> {
         self.shared.directory.settled(SETTLE).await;
         let (reply, answer) = oneshot::channel();
-        self.requests.send(Request { wanted, reply }).map_err(|_| Stopped)?;
+        let request = Request { wanted, within: tracing::Span::current(), reply };
+        self.requests.send(request).map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
     }
 }
@@ -197,12 +201,12 @@ impl Worker {
         let mut waiting = Vec::new();
         while let Some(first) = inbox.blocking_recv() {
             waiting.push(first);
-            while let Some(wanted) = waiting.first().map(|r| r.wanted) {
+            while let Some((wanted, within)) = waiting.first().map(|r| (r.wanted, r.within.clone())) {
                 while let Ok(more) = inbox.try_recv() {
                     waiting.push(more);
                 }
                 let asked = waiting.len();
-                let collection = self.collect(wanted);
+                let collection = within.in_scope(|| self.collect(wanted));
                 while let Ok(more) = inbox.try_recv() {
                     waiting.push(more);
                 }
@@ -284,7 +288,10 @@ impl Worker {
 
     /// Collects what is wanted (of the collectors that are on).
     pub fn collect(&mut self, wanted: CollectorSet) -> Arc<Collection> {
+        let span = tracing::info_span!(target: WORK, "collect", kina.containers = tracing::field::Empty);
+        let _within = span.enter();
         self.sync();
+        span.record("kina.containers", self.listing.len() as i64);
         let shared = self.shared.clone();
         let config = self.config.clone();
         let wanted = wanted.intersect(config.collectors);
@@ -307,8 +314,15 @@ impl Worker {
         let reads = if wanted.contains(Collector::Advice) { config.collectors } else { wanted }.with(Collector::Vm);
         for (collector, reader) in self.readers.iter_mut().filter(|(c, _)| reads.contains(*c)) {
             let mut ctx = context(&shared, &config, &self.cgroups, &self.budget, &mut self.buf);
+            let span = tracing::info_span!(
+                target: WORK,
+                "read",
+                otel.name = format!("read {}", collector.name()),
+                kina.failures = tracing::field::Empty,
+            );
             let begin = clock.boot();
-            reader.read(snapshot, &self.slots, &mut ctx);
+            span.in_scope(|| reader.read(snapshot, &self.slots, &mut ctx));
+            span.record("kina.failures", i64::from(ctx.failures));
             let outcome = Outcome { nanos: clock.boot() - begin, failures: ctx.failures };
             self.outcomes[collector.index()] = Some(outcome);
         }

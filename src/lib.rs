@@ -16,6 +16,10 @@
 //!
 //! A module uses those above it in this table and never those below; a test holds that.
 
+/// Target of the spans of the exporter's own work. Each is a child of what asked for it; off unless `otlp.self-traces` asks
+/// for them.
+pub const WORK: &str = concat!(env!("CARGO_CRATE_NAME"), "::work");
+
 pub mod advise;
 pub mod bench;
 pub mod catalog;

@@ -57,7 +57,7 @@ impl On {
 }
 
 pub fn run(config: Config, args: &Args) -> ExitCode {
-    log::init(&config.log);
+    log::init(&config.log, None);
     let local = args.local;
     let report = start::tokio().map_err(|e| e.to_string()).and_then(|tokio| tokio.block_on(report(config, local)));
     let report = match report {

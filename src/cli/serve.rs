@@ -15,12 +15,14 @@ use crate::serve::{self, Hooks};
 
 /// Serves until SIGTERM or SIGINT; finishes what is in flight.
 pub fn run(config: Config, given: Given) -> ExitCode {
-    let level = log::init(&config.log);
+    let own = push::own_work(&config.otlp, &given.env);
+    let level = log::init(&config.log, own.as_ref().map(|own| own.tracer.clone()));
     let ended = start::tokio().map_err(|e| format!("cannot start threads: {e}")).and_then(|tokio| {
         tokio.block_on(async {
             let exporter = Exporter::start(config).map_err(|e| format!("cannot start: {e}"))?;
             tracing::info!(version = env!("CARGO_PKG_VERSION"), "kina-exporter starts");
-            let push = push::start(&exporter.engine, &given.env).map_err(|e| format!("cannot push over OTLP: {e}"))?;
+            let push =
+                push::start(&exporter.engine, &given.env, own).map_err(|e| format!("cannot push over OTLP: {e}"))?;
             let reloader = Arc::new(Reloader::new(exporter.clone(), given, level));
             let hooks = Hooks { reload: hook(reloader.clone()), ready: ready(exporter.clone()) };
             let mut signals = Signals::new().map_err(|e| format!("cannot handle signals: {e}"))?;

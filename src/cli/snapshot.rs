@@ -28,7 +28,7 @@ enum Format {
 }
 
 pub fn run(config: Config, args: &Args) -> ExitCode {
-    log::init(&config.log);
+    log::init(&config.log, None);
     match start::tokio().map_err(|e| e.to_string()).and_then(|tokio| tokio.block_on(collect(config, args.wait))) {
         Ok(collection) => write(&collection, args.format),
         Err(why) => failed(&why),

@@ -169,6 +169,8 @@ pub struct Otlp {
     pub identity: Option<String>,
     pub max_request_bytes: usize,
     pub queue_bytes: usize,
+    /// Spans of the exporter's own work, too.
+    pub self_traces: bool,
 }
 
 impl Default for Otlp {
@@ -189,6 +191,7 @@ impl Default for Otlp {
             // Receivers in Go refuse more than 4 MiB unless told otherwise.
             max_request_bytes: 3_500_000,
             queue_bytes: 8 << 20,
+            self_traces: false,
         }
     }
 }

@@ -432,6 +432,11 @@ fn otlp() -> Vec<Setting> {
         one("otlp.queue-bytes", "N", "What may wait while the receiver is away; the oldest goes first.", |c| {
             &mut c.otlp.queue_bytes
         }),
+        switch(
+            "otlp.self-traces",
+            "Trace the exporter's own work as well: requests served, collections, calls to runtimes, pushes of metrics.",
+            |c| &mut c.otlp.self_traces,
+        ),
     ]
 }
 

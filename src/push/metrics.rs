@@ -228,7 +228,7 @@ fn entities(samples: &Samples, id: FamilyId) -> impl Iterator<Item = Entity> {
 }
 
 /// `registry:5000/name:tag@digest` → name without tag and digest, tag.
-fn split_image(image: &str) -> (&str, Option<&str>) {
+pub fn split_image(image: &str) -> (&str, Option<&str>) {
     let name = image.split('@').next().unwrap_or(image);
     match name.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),

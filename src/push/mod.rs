@@ -4,11 +4,13 @@
 //! at a time, and hands each to the task that talks with the receiver. While the receiver is away, requests wait in a
 //! queue of bounded size. Counters are cumulative unless asked otherwise, so that what is lost heals with the next push.
 //!
-//! Messages are written to the wire by hand and sent over one connection that is ours: the SDK's instruments know neither a
-//! Resource nor a start time for each container, and its exporters neither private certificates nor a size of requests.
+//! Metrics are written to the wire by hand, traces are the SDK's spans, and both are sent over one connection that is ours:
+//! the SDK's instruments know neither a Resource nor a start time for each container, and its exporters neither private
+//! certificates nor a queue nor a size of requests (docs/decisions/0003).
 
 mod exchange;
 pub mod metrics;
+pub mod own;
 mod pusher;
 mod queue;
 mod request;
@@ -19,22 +21,30 @@ mod transport;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
+use opentelemetry_sdk::trace::SpanData;
 use prost::Message;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
-use crate::config::CollectorSet;
+use crate::config::{CollectorSet, Otlp};
 use crate::engine::{Collection, Engine, Shared};
-use crate::startup::StartRecord;
+use crate::root::Nanos;
+use crate::startup::ledger::Told;
+use crate::{WORK, catalog};
+use own::OwnWork;
 use pusher::Pusher;
 use queue::Packed;
 pub use request::Request;
-use settings::{Endpoint, Protocol, Settings};
+use settings::{Batches, Endpoint, Protocol, Settings};
 use transport::Transport;
 pub use transport::Unusable;
 
@@ -45,11 +55,22 @@ pub struct Push {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// What records the exporter's own work; None unless that is asked for and there is anywhere to send it. Made before
+/// anything else, for the log to know of it.
+pub fn own_work(own: &Otlp, env: &BTreeMap<String, String>) -> Option<OwnWork> {
+    let settings = own.self_traces.then(|| read_settings(own, env, 0))?;
+    settings.traces.map(|_| OwnWork::new(settings.batches.room))
+}
+
+fn read_settings(own: &Otlp, env: &BTreeMap<String, String>, started: Nanos) -> Settings {
+    settings::settings(own, env, &sysinfo::System::host_name().unwrap_or_default(), started)
+}
+
 /// Starts pushing, as the configuration and the environment want it. Within a tokio runtime.
-pub fn start(engine: &Engine, env: &BTreeMap<String, String>) -> Result<Push, Unusable> {
+pub fn start(engine: &Engine, env: &BTreeMap<String, String>, own: Option<OwnWork>) -> Result<Push, Unusable> {
     let shared = engine.shared();
-    let host = sysinfo::System::host_name().unwrap_or_default();
-    let settings = settings::settings(&shared.config().otlp, env, &host, shared.root.clock.wall());
+    let otlp = shared.config().otlp.clone();
+    let settings = read_settings(&otlp, env, shared.root.clock.wall());
     for warning in &settings.warnings {
         tracing::warn!("OTLP: {warning}");
     }
@@ -57,16 +78,37 @@ pub fn start(engine: &Engine, env: &BTreeMap<String, String>) -> Result<Push, Un
     if let Some(endpoint) = settings.traces.clone() {
         let outbox = push.pusher(shared, endpoint.clone(), &settings, env)?;
         shared.startups.set_traced();
-        let starts = shared.startups.subscribe();
-        let traces = Traces { resource: settings.shape.resource.clone(), endpoint, starts, outbox };
-        push.tasks.push(tokio::spawn(traces.run(push.stop.subscribe())));
+        let traces = Traces {
+            shared: shared.clone(),
+            resource: traces::resource(&settings.shape.resource),
+            max_bytes: largest(&endpoint, settings.shape.max_bytes),
+            endpoint,
+            batches: settings.batches,
+            starts: shared.startups.subscribe(),
+            own,
+            stop: push.stop.subscribe(),
+            outbox,
+        };
+        push.tasks.push(tokio::spawn(traces.run()));
+    } else if otlp.self_traces {
+        tracing::warn!("otlp.self-traces: there is nowhere to send traces");
     }
     if let Some(endpoint) = settings.metrics.clone() {
         let outbox = push.pusher(shared, endpoint.clone(), &settings, env)?;
+        let mut settings = settings;
+        settings.shape.max_bytes = largest(&endpoint, settings.shape.max_bytes);
         let metrics = Metrics { engine: engine.clone(), settings, endpoint, outbox, before: None };
         push.tasks.push(tokio::spawn(metrics.run(push.stop.subscribe())));
     }
     Ok(push)
+}
+
+/// JSON of a message is up to six times as long as the message.
+const JSON: usize = 6;
+
+/// How large a message may be for the request to stay below `max_bytes`.
+fn largest(endpoint: &Endpoint, max_bytes: usize) -> usize {
+    if endpoint.protocol == Protocol::HttpJson { max_bytes / JSON } else { max_bytes }
 }
 
 impl Push {
@@ -122,10 +164,12 @@ impl Metrics {
 
     /// Collects, encodes, hands over. None once nobody collects or takes any more.
     async fn push(&mut self) -> Option<()> {
-        let now = self.engine.collect(CollectorSet::ALL).await.ok()?;
+        let span = tracing::info_span!(target: WORK, parent: None, "push");
+        let now = self.engine.collect(CollectorSet::ALL).instrument(span.clone()).await.ok()?;
         let before = self.before.replace(now.clone());
         let (shape, endpoint, outbox) = (self.settings.shape.clone(), self.endpoint.clone(), self.outbox.clone());
         let encoded = tokio::task::spawn_blocking(move || {
+            let _within = tracing::info_span!(target: WORK, parent: &span, "encode").entered();
             metrics::encode(&shape, &now, before.as_deref(), &mut |request| match pack(&endpoint, request) {
                 Ok(packed) => outbox.blocking_send(packed).is_ok(),
                 Err(e) => {
@@ -138,49 +182,81 @@ impl Metrics {
     }
 }
 
-/// The task that tells of starts.
+/// The task that tells of starts, and of the exporter's own work.
 struct Traces {
-    resource: Vec<(String, String)>,
+    shared: Arc<Shared>,
+    resource: ResourceAttributesWithSchema,
+    max_bytes: usize,
     endpoint: Endpoint,
-    starts: mpsc::UnboundedReceiver<Arc<StartRecord>>,
+    batches: Batches,
+    starts: mpsc::UnboundedReceiver<Told>,
+    own: Option<OwnWork>,
+    stop: watch::Receiver<bool>,
     outbox: mpsc::Sender<Packed>,
 }
 
-/// Starts told in one request.
-const MOST_STARTS: usize = 100;
-
 impl Traces {
-    async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut starts = Vec::new();
-        loop {
-            let stopped = tokio::select! {
-                biased;
-                n = self.starts.recv_many(&mut starts, MOST_STARTS) => n == 0,
-                _ = stop.wait_for(|stopped| *stopped) => true,
+    async fn run(mut self) {
+        let Batches { size, delay, .. } = self.batches;
+        let mut open = true;
+        while open {
+            let mut spans = Vec::new();
+            open = self.more(&mut spans).await;
+            // Others may follow soon: they go together.
+            let full = async {
+                while open && spans.len() < size {
+                    open = self.more(&mut spans).await;
+                }
             };
-            if !starts.is_empty() && self.push(&starts).await.is_none() || stopped {
+            let _ = tokio::time::timeout(delay, full).await;
+            if self.push(spans).await.is_none() {
                 return;
             }
-            starts.clear();
         }
     }
 
-    /// None once nobody takes any more.
-    async fn push(&self, starts: &[Arc<StartRecord>]) -> Option<()> {
-        let message = traces::request(&self.resource, starts);
-        let scopes = message.resource_spans.iter().flat_map(|r| &r.scope_spans);
-        let items = scopes.map(|s| s.spans.len() as u64).sum();
-        let body = match self.endpoint.protocol {
-            Protocol::Grpc | Protocol::HttpProtobuf => Ok(message.encode_to_vec()),
-            Protocol::HttpJson => json(&message),
+    /// Waits for a span. False once there will be no more: what is there has been taken by then.
+    async fn more(&mut self, spans: &mut Vec<SpanData>) -> bool {
+        let own = async {
+            match &mut self.own {
+                Some(own) => own.spans.recv().await,
+                None => std::future::pending().await,
+            }
         };
-        match body.and_then(|body| compressed(&self.endpoint, body)) {
-            Ok(body) => self.outbox.send(Packed { body, items }).await.ok(),
-            Err(e) => {
-                tracing::error!("OTLP: starts can't be packed: {e}");
-                Some(())
+        tokio::select! {
+            biased;
+            told = self.starts.recv() => match told {
+                Some(Told::Start(start)) => spans.extend(traces::spans(&start)),
+                Some(Told::Ready(start)) => spans.extend(traces::ready(&start)),
+                None => return false,
+            },
+            Some(span) = own => spans.push(span),
+            _ = self.stop.wait_for(|stopped| *stopped) => return false,
+        }
+        true
+    }
+
+    /// None once nobody takes any more.
+    async fn push(&self, spans: Vec<SpanData>) -> Option<()> {
+        let lost = self.own.as_ref().map_or(0, |own| own.lost.swap(0, Ordering::Relaxed));
+        if lost > 0 {
+            self.shared.held.add(catalog::OTLP_DROPPED, &["traces", "buffer_full"], lost);
+        }
+        for request in traces::requests(&self.resource, spans, self.max_bytes) {
+            match self.pack(&request) {
+                Ok(packed) => self.outbox.send(packed).await.ok()?,
+                Err(e) => tracing::error!("OTLP: spans can't be packed: {e}"),
             }
         }
+        Some(())
+    }
+
+    fn pack(&self, request: &ExportTraceServiceRequest) -> io::Result<Packed> {
+        let body = match self.endpoint.protocol {
+            Protocol::Grpc | Protocol::HttpProtobuf => request.encode_to_vec(),
+            Protocol::HttpJson => json(request)?,
+        };
+        Ok(Packed { body: compressed(&self.endpoint, body)?, items: traces::items(request) })
     }
 }
 

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use super::exchange::{Outcome, exchange};
 use super::queue::{Packed, Queue};
 use super::settings::{Endpoint, Signal};
 use super::transport::Transport;
-use crate::catalog;
 use crate::engine::Shared;
 use crate::root::{Nanos, SECOND};
+use crate::{WORK, catalog};
 
 /// First and longest wait between attempts; doubled in between, each with jitter.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -97,7 +98,26 @@ impl Pusher {
         let Some(packed) = self.queue.front().cloned() else { return };
         let clock = &self.shared.root.clock;
         let (begin, now) = (clock.boot(), clock.wall());
-        let outcome = exchange(&mut self.transport, &self.endpoint, packed.body, now).await;
+        let span = match self.endpoint.signal {
+            Signal::Metrics => tracing::info_span!(
+                target: WORK,
+                "export metrics",
+                otel.kind = "client",
+                server.address = self.endpoint.uri.host().unwrap_or_default(),
+                kina.items = packed.items as i64,
+                kina.bytes = packed.body.len() as i64,
+                otel.status_code = tracing::field::Empty,
+                otel.status_description = tracing::field::Empty,
+            ),
+            // It would tell of itself with the next one, without end.
+            Signal::Traces => tracing::Span::none(),
+        };
+        let outcome = exchange(&mut self.transport, &self.endpoint, packed.body, now).instrument(span.clone()).await;
+        if let Outcome::Refused { why } | Outcome::Later { why, .. } = &outcome {
+            span.record("otel.status_code", "ERROR");
+            span.record("otel.status_description", why.as_str());
+        }
+        let _within = span.entered();
         let took = (self.shared.root.clock.boot() - begin) as f64 / SECOND as f64;
         self.shared.held.observe(catalog::OTLP_DURATION, &[self.signal()], took, None);
         match outcome {

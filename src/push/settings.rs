@@ -66,10 +66,20 @@ pub struct Endpoint {
     pub client_key: Option<PathBuf>,
 }
 
+/// How spans are gathered before they are sent: the SDK's batch processor has the same settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Batches {
+    /// Spans of one's own work that may wait to be gathered.
+    pub room: usize,
+    pub size: usize,
+    pub delay: Duration,
+}
+
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub metrics: Option<Endpoint>,
     pub traces: Option<Endpoint>,
+    pub batches: Batches,
     pub shape: Shape,
     pub interval: Duration,
     /// How long a last push may take while the process ends.
@@ -93,11 +103,16 @@ pub fn settings(own: &Otlp, env: &BTreeMap<String, String>, host: &str, started:
         resource: reader.resource(host),
         started,
     };
+    let batches = Batches {
+        room: reader.count("OTEL_BSP_MAX_QUEUE_SIZE", 2048),
+        size: reader.count("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512),
+        delay: reader.milliseconds("OTEL_BSP_SCHEDULE_DELAY", 5_000),
+    };
     let interval = own.interval.unwrap_or_else(|| reader.milliseconds("OTEL_METRIC_EXPORT_INTERVAL", 60_000));
     let export_timeout = reader.milliseconds("OTEL_METRIC_EXPORT_TIMEOUT", 30_000);
     let queue_bytes = own.queue_bytes;
     let interval = interval.max(Duration::from_millis(100));
-    Settings { metrics, traces, shape, interval, export_timeout, queue_bytes, warnings: reader.warnings }
+    Settings { metrics, traces, batches, shape, interval, export_timeout, queue_bytes, warnings: reader.warnings }
 }
 
 struct Reader<'a> {
@@ -234,6 +249,14 @@ impl<'a> Reader<'a> {
             self.warn(name, text, "a whole number of milliseconds");
             default
         }))
+    }
+
+    fn count(&mut self, name: &str, default: usize) -> usize {
+        let Some(text) = self.env(name) else { return default };
+        text.parse().ok().filter(|n| *n > 0).unwrap_or_else(|| {
+            self.warn(name, text, "a whole number above 0");
+            default
+        })
     }
 
     fn timeout(&mut self, signal: Signal) -> Duration {

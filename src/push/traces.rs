@@ -1,70 +1,151 @@
 //! Starts → OTLP traces: one trace a start, a span a phase with its real times.
 //!
-//! Written as messages, not through the SDK's tracer: a start is known when it is over, its trace id is that of the
-//! histogram's exemplar, and a batch processor with a thread of its own would only stand in between.
+//! Spans are the SDK's [`SpanData`], filled in and not recorded by a tracer: a start is known when it is over, its trace id
+//! is that of the histogram's exemplar, and a phase that is known later must find its parent.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
+use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
+use opentelemetry::{Array, InstrumentationScope, KeyValue, Value};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value::Value};
-use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
+use opentelemetry_proto::tonic::trace::v1::ScopeSpans;
+use opentelemetry_proto::transform::common::tonic::ResourceAttributesWithSchema;
+use opentelemetry_proto::transform::trace::tonic::group_spans_by_resource_and_scope;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+use prost::Message;
 
+use super::metrics::split_image;
 use super::request::SCOPE;
 use crate::catalog;
 use crate::root::Nanos;
 use crate::startup::{Phase, StartRecord};
 
-/// One request of all spans of some starts.
-pub fn request(resource: &[(String, String)], starts: &[Arc<StartRecord>]) -> ExportTraceServiceRequest {
-    let spans: Vec<Span> = starts.iter().filter_map(|start| spans(start)).flatten().collect();
-    let scope = InstrumentationScope {
-        name: SCOPE.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..InstrumentationScope::default()
-    };
-    let attributes = resource.iter().map(|(k, v)| text(k, v)).collect();
-    ExportTraceServiceRequest {
-        resource_spans: vec![ResourceSpans {
-            resource: Some(Resource { attributes, ..Resource::default() }),
-            scope_spans: vec![ScopeSpans { scope: Some(scope), spans, ..ScopeSpans::default() }],
-            ..ResourceSpans::default()
-        }],
+/// Who sends spans, for every request.
+pub fn resource(attributes: &[(String, String)]) -> ResourceAttributesWithSchema {
+    let attributes = attributes.iter().map(|(k, v)| KeyValue::new(k.clone(), v.clone()));
+    (&Resource::builder_empty().with_attributes(attributes).build()).into()
+}
+
+/// Requests of some spans, none larger than so many bytes unless a single span is.
+pub fn requests(
+    resource: &ResourceAttributesWithSchema,
+    spans: Vec<SpanData>,
+    max_bytes: usize,
+) -> Vec<ExportTraceServiceRequest> {
+    let resource_spans = group_spans_by_resource_and_scope(spans, resource);
+    let mut whole = Vec::new();
+    cut(ExportTraceServiceRequest { resource_spans }, max_bytes, &mut whole);
+    whole
+}
+
+/// Halves what is too large.
+fn cut(mut request: ExportTraceServiceRequest, max_bytes: usize, whole: &mut Vec<ExportTraceServiceRequest>) {
+    let items = items(&request) as usize;
+    if items == 0 {
+        return;
     }
+    if items == 1 || request.encoded_len() <= max_bytes {
+        return whole.push(request);
+    }
+    let mut rest = request.clone();
+    let mut first = items / 2;
+    for (kept, moved) in scopes_mut(&mut request).zip(scopes_mut(&mut rest)) {
+        let here = kept.spans.len().min(first);
+        first -= here;
+        kept.spans.truncate(here);
+        moved.spans.drain(..here);
+    }
+    request.resource_spans.iter_mut().for_each(|r| r.scope_spans.retain(|s| !s.spans.is_empty()));
+    rest.resource_spans.iter_mut().for_each(|r| r.scope_spans.retain(|s| !s.spans.is_empty()));
+    cut(request, max_bytes, whole);
+    cut(rest, max_bytes, whole);
+}
+
+fn scopes_mut(request: &mut ExportTraceServiceRequest) -> impl Iterator<Item = &mut ScopeSpans> {
+    request.resource_spans.iter_mut().flat_map(|r| &mut r.scope_spans)
+}
+
+/// Spans in a request.
+pub fn items(request: &ExportTraceServiceRequest) -> u64 {
+    let scopes = request.resource_spans.iter().flat_map(|r| &r.scope_spans);
+    scopes.map(|s| s.spans.len() as u64).sum()
+}
+
+/// Of this program's spans, whatever they tell of.
+pub fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder(SCOPE).with_version(env!("CARGO_PKG_VERSION")).build()
 }
 
 const ROOT: &str = "container.start";
-/// `SPAN_KIND_INTERNAL`
-const INTERNAL: i32 = 1;
-/// `STATUS_CODE_ERROR`
-const ERROR: i32 = 2;
 
-/// The root span and one for each phase; None for a start of which no time is known.
-fn spans(start: &StartRecord) -> Option<Vec<Span>> {
-    let (begin, end) = ends(start)?;
-    let trace_id = bytes::<16>(&start.trace_id())?;
-    let span = |name: &str, from: Nanos, to: Nanos| Span {
-        trace_id: trace_id.clone(),
-        span_id: span_id(&trace_id, name),
-        name: name.to_owned(),
-        kind: INTERNAL,
-        start_time_unix_nano: from.max(0) as u64,
-        end_time_unix_nano: to.max(from).max(0) as u64,
-        ..Span::default()
-    };
-    let root = Span {
-        parent_span_id: parent(start).unwrap_or_default(),
+/// The root span and one for each phase; none for a start of which no time is known.
+pub fn spans(start: &StartRecord) -> Vec<SpanData> {
+    let (Some((begin, end)), Some(trace)) = (ends(start), Trace::of(start)) else { return Vec::new() };
+    let parent = parent(start);
+    let root = SpanData {
+        parent_span_id: parent.unwrap_or(SpanId::INVALID),
+        parent_span_is_remote: parent.is_some(),
         attributes: attributes(start),
-        status: start.failure.as_ref().map(|(_, message)| Status { message: message.clone(), code: ERROR }),
-        ..span(ROOT, begin, end)
+        status: start.failure.as_ref().map_or(Status::Unset, |(_, message)| Status::error(message.clone())),
+        ..trace.span(ROOT.to_owned(), begin, end)
     };
     let mut all = vec![root];
-    for (phase, from, to) in placed(start, begin, end) {
-        let parent_span_id = span_id(&trace_id, ROOT);
-        all.push(Span { parent_span_id, ..span(&format!("{ROOT}.{}", phase.name()), from, to) });
+    all.extend(placed(start, begin, end).into_iter().map(|(phase, from, to)| trace.phase(phase, from, to)));
+    all
+}
+
+/// The span of the phase that is known last, of a start whose other spans have been told.
+pub fn ready(start: &StartRecord) -> Option<SpanData> {
+    let (_, running) = ends(start)?;
+    let took = start.phases.get(Phase::Ready)?;
+    Some(Trace::of(start)?.phase(Phase::Ready, running, running + took))
+}
+
+/// The trace that a start is.
+struct Trace(TraceId);
+
+impl Trace {
+    fn of(start: &StartRecord) -> Option<Self> {
+        TraceId::from_hex(&start.trace_id()).ok().filter(|id| *id != TraceId::INVALID).map(Self)
     }
-    Some(all)
+
+    /// A span's id: the same for the same span of the same trace, so that one that is told later finds its parent.
+    fn span_id(&self, name: &str) -> SpanId {
+        let mut hasher = DefaultHasher::new();
+        (self.0.to_bytes(), name).hash(&mut hasher);
+        SpanId::from(hasher.finish() | 1)
+    }
+
+    fn span(&self, name: String, from: Nanos, to: Nanos) -> SpanData {
+        let time = |t: Nanos| UNIX_EPOCH + Duration::from_nanos(t.max(0).unsigned_abs());
+        SpanData {
+            span_context: SpanContext::new(
+                self.0,
+                self.span_id(&name),
+                TraceFlags::SAMPLED,
+                false,
+                TraceState::default(),
+            ),
+            parent_span_id: SpanId::INVALID,
+            parent_span_is_remote: false,
+            span_kind: SpanKind::Internal,
+            name: name.into(),
+            start_time: time(from),
+            end_time: time(to.max(from)),
+            attributes: Vec::new(),
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: Status::Unset,
+            instrumentation_scope: scope(),
+        }
+    }
+
+    fn phase(&self, phase: Phase, from: Nanos, to: Nanos) -> SpanData {
+        SpanData { parent_span_id: self.span_id(ROOT), ..self.span(format!("{ROOT}.{}", phase.name()), from, to) }
+    }
 }
 
 /// When a start began and ended, as far as its moments and phases tell.
@@ -111,16 +192,20 @@ fn placed(start: &StartRecord, begin: Nanos, end: Nanos) -> Vec<(Phase, Nanos, N
 }
 
 fn attributes(start: &StartRecord) -> Vec<KeyValue> {
+    let text = |key: &'static str, value: &str| KeyValue::new(key, value.to_owned());
+    let (image, tag) = split_image(&start.image);
     let mut all = vec![
         text("container.id", &start.key.id),
         text(catalog::attribute("name"), &start.name),
-        text(catalog::attribute("image"), &start.image),
+        text(catalog::attribute("image"), image),
         text(catalog::attribute("runtime"), start.key.runtime.name()),
         text("kina.start.kind", start.kind.name()),
         text("kina.start.source", start.source.name()),
     ];
-    all.extend(start.image_cached.map(|hit| truth("kina.image.cached", hit)));
-    all.extend(start.pool_hit.map(|hit| truth("kina.vm.pooled", hit)));
+    let tags = |tag: &str| Value::Array(Array::String(vec![tag.to_owned().into()]));
+    all.extend(tag.map(|tag| KeyValue::new("container.image.tags", tags(tag))));
+    all.extend(start.image_cached.map(|hit| KeyValue::new("kina.image.cached", hit)));
+    all.extend(start.pool_hit.map(|hit| KeyValue::new("kina.vm.pooled", hit)));
     all.extend(start.failure.as_ref().map(|(reason, _)| text("error.type", reason.name())));
     if !start.slow.is_empty() {
         let reasons: Vec<_> = start.slow.iter().map(|f| f.reason).collect();
@@ -129,33 +214,7 @@ fn attributes(start: &StartRecord) -> Vec<KeyValue> {
     all
 }
 
-fn text(key: &str, value: &str) -> KeyValue {
-    key_value(key, Value::StringValue(value.to_owned()))
-}
-
-fn truth(key: &str, value: bool) -> KeyValue {
-    key_value(key, Value::BoolValue(value))
-}
-
-fn key_value(key: &str, value: Value) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
-}
-
 /// The span that a reporter's trace context names.
-fn parent(start: &StartRecord) -> Option<Vec<u8>> {
-    bytes::<8>(start.traceparent.as_deref()?.split('-').nth(2)?)
-}
-
-/// Bytes of so many pairs of hex digits that are not all zero.
-fn bytes<const N: usize>(hex: &str) -> Option<Vec<u8>> {
-    let pairs = (0..N).map(|i| hex.get(2 * i..2 * i + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()));
-    let all: Vec<u8> = pairs.collect::<Option<_>>()?;
-    (hex.len() == 2 * N && all.iter().any(|b| *b != 0)).then_some(all)
-}
-
-/// A span's id: the same for the same span of the same trace.
-fn span_id(trace_id: &[u8], name: &str) -> Vec<u8> {
-    let mut hasher = DefaultHasher::new();
-    (trace_id, name).hash(&mut hasher);
-    (hasher.finish() | 1).to_be_bytes().to_vec()
+fn parent(start: &StartRecord) -> Option<SpanId> {
+    SpanId::from_hex(start.traceparent.as_deref()?.split('-').nth(2)?).ok().filter(|id| *id != SpanId::INVALID)
 }

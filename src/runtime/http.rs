@@ -11,7 +11,9 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
+use crate::WORK;
 use crate::root::Root;
 
 /// The largest answer that is read: a list of some ten thousand containers.
@@ -75,6 +77,14 @@ struct Answer {
     _connection: JoinSet<()>,
 }
 
+/// Tells a span of a call to a runtime how it went.
+pub fn failed(span: &tracing::Span, trouble: Option<&Trouble>) {
+    if let Some(trouble) = trouble {
+        span.record("error.type", trouble.reason());
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
 impl Client {
     /// Reads a JSON answer, whole.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Trouble> {
@@ -94,6 +104,22 @@ impl Client {
     }
 
     async fn send(&self, path: &str) -> Result<Answer, Trouble> {
+        let span = tracing::info_span!(
+            target: WORK,
+            "GET",
+            otel.kind = "client",
+            http.request.method = "GET",
+            url.path = path,
+            network.peer.address = %self.socket.display(),
+            error.type = tracing::field::Empty,
+            otel.status_code = tracing::field::Empty,
+        );
+        let answer = self.ask(path).instrument(span.clone()).await;
+        failed(&span, answer.as_ref().err());
+        answer
+    }
+
+    async fn ask(&self, path: &str) -> Result<Answer, Trouble> {
         let stream = self.root.connect_unix(&self.socket, self.timeout).await.map_err(|e| Trouble::from_connect(&e))?;
         let broken = |e: hyper::Error| Trouble::BadAnswer(e.to_string());
         let (mut sender, connection) = hyper::client::conn::http1::Builder::new()

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use tracing::Instrument;
 
 use super::listen::Peer;
 use super::respond::{Body, busy, full, text};
 use super::web::Verdict;
 use super::{App, api, metrics, page, recommendations, startups};
-use crate::catalog;
+use crate::push::own;
+use crate::{WORK, catalog};
 
 /// Everything that answers. A new route is added here: its path, its methods, its name in `kina_http_requests_total`, and
 /// what it does.
@@ -84,11 +86,31 @@ impl Route {
 
 /// The whole way of a request.
 pub(super) async fn answer(app: Arc<App>, peer: Peer, request: Request<Incoming>) -> Response<Body> {
+    let route = Route::at(request.uri().path(), &app.engine.shared().config().web.telemetry_path);
+    let span = tracing::info_span!(
+        target: WORK,
+        "request",
+        otel.name = format!("{} {}", request.method(), route.map_or("", Route::name)).trim_end(),
+        otel.kind = "server",
+        otel.status_code = tracing::field::Empty,
+        http.request.method = request.method().as_str(),
+        url.path = request.uri().path(),
+        http.response.status_code = tracing::field::Empty,
+    );
+    own::continue_trace(&span, request.headers());
+    let response = answer_within(app, peer, route, request).instrument(span.clone()).await;
+    span.record("http.response.status_code", i64::from(response.status().as_u16()));
+    if response.status().is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+    response
+}
+
+async fn answer_within(app: Arc<App>, peer: Peer, route: Option<Route>, request: Request<Incoming>) -> Response<Body> {
     let web = app.web.current();
     let shared = app.engine.shared();
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
-    let route = Route::at(&path, &shared.config().web.telemetry_path);
     let mut response = match () {
         () if !app.web.admits(&web) => text(StatusCode::TOO_MANY_REQUESTS, "more requests than rate_limit allows"),
         () => match web.users.check(request.headers()).await {

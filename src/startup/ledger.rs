@@ -30,7 +30,7 @@ pub struct Ledger {
     inbox: Mutex<Vec<Report>>,
     /// Wakes the task when reports have come.
     pub(super) arrived: Notify,
-    subscribers: Mutex<Vec<mpsc::UnboundedSender<Arc<StartRecord>>>>,
+    subscribers: Mutex<Vec<mpsc::UnboundedSender<Told>>>,
     traced: AtomicBool,
 }
 
@@ -40,6 +40,15 @@ struct State {
     images: HashSet<String>,
     /// By the runtime's own id: how long the container's last start took, in nanoseconds.
     durations: HashMap<String, Nanos>,
+}
+
+/// What subscribers are told of a start.
+#[derive(Debug, Clone)]
+pub enum Told {
+    /// It ran, or failed.
+    Start(Arc<StartRecord>),
+    /// It became ready, after it was told.
+    Ready(Arc<StartRecord>),
 }
 
 /// Too many reports wait already.
@@ -87,7 +96,7 @@ impl Ledger {
     }
 
     /// Each finished or failed start from now on, once.
-    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Arc<StartRecord>> {
+    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Told> {
         let (sender, receiver) = mpsc::unbounded_channel();
         lock(&self.subscribers).push(sender);
         receiver
@@ -129,12 +138,23 @@ impl Ledger {
                 let image = self.image(&record.image, rules);
                 let reason = record.failure.as_ref().map_or("other", |(reason, _)| reason.name());
                 rules.held.inc(catalog::START_FAILURES, &[record.key.runtime.name(), &image, reason]);
+                let trace_id = self.trace_id(&record);
+                tracing::debug!(
+                    runtime = record.key.runtime.name(),
+                    container = record.name,
+                    reason,
+                    trace_id,
+                    "failed start"
+                );
                 self.keep(record);
             }
-            Outcome::Amended(record) => self.replace(record),
-            Outcome::Ready(record) => {
-                self.observe_phase(&record, Phase::Ready, rules);
+            Outcome::Amended(record) => {
                 self.replace(record);
+            }
+            Outcome::Ready(record) => {
+                let record = self.replace(record);
+                self.observe_phase(&record, Phase::Ready, rules);
+                self.tell(&Told::Ready(record));
             }
             Outcome::Exited { key, image, reason } => {
                 let image = self.image(&image, rules);
@@ -161,6 +181,15 @@ impl Ledger {
         for (phase, _) in record.phases.iter() {
             self.observe_phase(&record, phase, rules);
         }
+        let trace_id = self.trace_id(&record);
+        tracing::debug!(
+            runtime,
+            container = record.name,
+            start,
+            seconds = record.total.map(seconds),
+            trace_id,
+            "start"
+        );
         if let Some(total) = record.total {
             let exemplar = self.exemplar(&record);
             rules.held.observe(catalog::STARTUP_DURATION, &[runtime, &image, start], seconds(total), exemplar);
@@ -170,7 +199,7 @@ impl Ledger {
                 for finding in &record.slow {
                     rules.held.inc(catalog::SLOW_STARTS, &[runtime, &image, finding.reason]);
                 }
-                tell_slow(&record, total);
+                self.tell_slow(&record, total);
             }
         }
         self.keep(record);
@@ -184,11 +213,30 @@ impl Ledger {
     }
 
     fn exemplar(&self, record: &StartRecord) -> Option<ExemplarOf> {
-        if record.traceparent.is_none() && !self.traced.load(Ordering::Relaxed) {
-            return None;
-        }
         let timestamp = seconds(record.running?);
-        Some(ExemplarOf { labels: vec![("trace_id", record.trace_id())], timestamp })
+        Some(ExemplarOf { labels: vec![("trace_id", self.trace_id(record)?)], timestamp })
+    }
+
+    /// The trace that a start is part of; None where nobody exports one.
+    fn trace_id(&self, record: &StartRecord) -> Option<String> {
+        let exported = record.traceparent.is_some() || self.traced.load(Ordering::Relaxed);
+        exported.then(|| record.trace_id())
+    }
+
+    fn tell_slow(&self, record: &StartRecord, total: Nanos) {
+        let phases: Vec<_> = record.phases.iter().map(|(p, d)| format!("{}={:.3}s", p.name(), seconds(d))).collect();
+        let reasons: Vec<_> = record.slow.iter().map(|f| format!("{} ({})", f.reason, f.detail)).collect();
+        tracing::warn!(
+            runtime = record.key.runtime.name(),
+            container = record.name,
+            image = record.image,
+            start = record.kind.name(),
+            seconds = seconds(total),
+            phases = phases.join(" "),
+            reasons = reasons.join("; "),
+            trace_id = self.trace_id(record),
+            "slow start"
+        );
     }
 
     /// The image's label value: its own name while there is room, then [`OTHER_IMAGES`], counted as dropped.
@@ -213,31 +261,21 @@ impl Ledger {
         }
         state.last.push_back(record.clone());
         drop(state);
-        lock(&self.subscribers).retain(|s| s.send(record.clone()).is_ok());
+        self.tell(&Told::Start(record));
     }
 
-    /// More is known of a start: what it was found slow for stays.
-    fn replace(&self, mut record: StartRecord) {
+    fn tell(&self, told: &Told) {
+        lock(&self.subscribers).retain(|s| s.send(told.clone()).is_ok());
+    }
+
+    /// More is known of a start: what it was found slow for stays, and the trace that it was told as.
+    fn replace(&self, mut record: StartRecord) -> Arc<StartRecord> {
         let mut state = lock(&self.state);
         let same = |r: &&mut Arc<StartRecord>| r.key == record.key && r.running == record.running;
-        if let Some(old) = state.last.iter_mut().rev().find(same) {
-            record.slow.clone_from(&old.slow);
-            *old = Arc::new(record);
-        }
+        let Some(old) = state.last.iter_mut().rev().find(same) else { return Arc::new(record) };
+        record.slow.clone_from(&old.slow);
+        record.traceparent.clone_from(&old.traceparent);
+        *old = Arc::new(record);
+        old.clone()
     }
-}
-
-fn tell_slow(record: &StartRecord, total: Nanos) {
-    let phases: Vec<_> = record.phases.iter().map(|(p, d)| format!("{}={:.3}s", p.name(), seconds(d))).collect();
-    let reasons: Vec<_> = record.slow.iter().map(|f| format!("{} ({})", f.reason, f.detail)).collect();
-    tracing::warn!(
-        runtime = record.key.runtime.name(),
-        container = record.name,
-        image = record.image,
-        start = record.kind.name(),
-        seconds = seconds(total),
-        phases = phases.join(" "),
-        reasons = reasons.join("; "),
-        "slow start"
-    );
 }

@@ -185,7 +185,7 @@ impl StartRecord {
             None => {
                 let half = |salt: u8| {
                     let mut hasher = DefaultHasher::new();
-                    (salt, &self.key, self.running, self.requested).hash(&mut hasher);
+                    (salt, &self.key, self.running.or(self.requested)).hash(&mut hasher);
                     hasher.finish() | 1
                 };
                 format!("{:016x}{:016x}", half(0), half(1))

@@ -169,6 +169,7 @@ impl Drop for DockerContainer {
 /// The exporter's own binary, serving on a free port.
 pub struct Exporter {
     child: Child,
+    log: std::fs::File,
     pub address: SocketAddr,
 }
 
@@ -176,6 +177,12 @@ impl Exporter {
     /// Starts `serve` with these arguments and waits until it is ready.
     #[track_caller]
     pub fn start(args: &[&str]) -> Exporter {
+        Self::start_in(args, &[])
+    }
+
+    /// As [`Exporter::start`], with these environment variables.
+    #[track_caller]
+    pub fn start_in(args: &[&str], env: &[(&str, &str)]) -> Exporter {
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let log = tempfile::tempfile().unwrap();
@@ -183,19 +190,16 @@ impl Exporter {
             .args(args)
             .arg(format!("--web.listen-address={address}"))
             .env_remove("KINA_CONFIG_FILE")
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log.try_clone().unwrap())
             .spawn()
             .unwrap();
-        let mut exporter = Exporter { child, address };
+        let mut exporter = Exporter { child, log, address };
         wait_for("the exporter to be ready", Duration::from_secs(20), || {
             if let Some(status) = exporter.child.try_wait().unwrap() {
-                let mut text = String::new();
-                use std::io::Seek;
-                let mut log = &log;
-                let _ = log.rewind().and_then(|()| log.read_to_string(&mut text));
-                panic!("the exporter ended with {status}:\n{text}");
+                panic!("the exporter ended with {status}:\n{}", exporter.log());
             }
             exporter.try_get("/-/ready", &[]).filter(|r| r.status == 200)
         });
@@ -211,6 +215,14 @@ impl Exporter {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        use std::os::unix::fs::FileExt;
+        let mut text = vec![0; self.log.metadata().unwrap().len() as usize];
+        self.log.read_exact_at(&mut text, 0).unwrap();
+        String::from_utf8_lossy(&text).into_owned()
     }
 
     pub fn try_get(&self, path: &str, headers: &[(&str, &str)]) -> Option<Response> {

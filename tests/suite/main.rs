@@ -27,7 +27,9 @@ mod live;
 #[cfg(target_os = "linux")]
 mod network;
 mod otlp;
+mod otlp_live;
 mod prometheus;
+mod receiver;
 mod runtime;
 mod serve;
 mod startup;

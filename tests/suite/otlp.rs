@@ -1,14 +1,11 @@
 //! OTLP against an independent decoder, against receivers that misbehave, and against a real collector.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use kina_exporter::catalog::{self, FamilyId, Kind, Scope};
 use kina_exporter::config::{Config, Otlp};
 use kina_exporter::engine::{Collection, Engine, Shared};
@@ -21,16 +18,14 @@ use kina_exporter::snapshot::ContainerFacts;
 use kina_exporter::startup::ledger::Rules;
 use kina_exporter::startup::model::Outcome;
 use kina_exporter::startup::{FailureReason, Phase, Phases, Source, StartKind, StartRecord};
-use opentelemetry_proto::tonic::collector::metrics::v1::{
-    ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data, number_data_point};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
 use crate::common::{self, skip};
+use crate::receiver::{Act, Got, Receiver};
 
 const NOW: i64 = 1_700_000_000 * SECOND;
 const STARTED: i64 = NOW - 100 * SECOND;
@@ -453,182 +448,6 @@ assert r.ByteSize() == len(r.SerializeToString())
 
 // ---- Receivers ---------------------------------------------------------------------------------------------------------
 
-/// What a receiver does with a request.
-#[derive(Debug, Clone)]
-enum Act {
-    Take,
-    Status(u16, Vec<(&'static str, String)>),
-    Grpc(u32, Option<String>),
-    Partial(i64),
-    Stall,
-    /// Ends the connection without an answer.
-    Close,
-}
-
-#[derive(Debug, Clone)]
-struct Got {
-    at: Instant,
-    path: String,
-    headers: http::HeaderMap,
-    version: http::Version,
-    body: Vec<u8>,
-}
-
-impl Got {
-    fn is_grpc(&self) -> bool {
-        self.headers["content-type"] == "application/grpc"
-    }
-
-    /// The message, out of its frame and compression.
-    fn message(&self) -> ExportMetricsServiceRequest {
-        let gzip =
-            ["content-encoding", "grpc-encoding"].iter().any(|h| self.headers.get(*h).is_some_and(|v| v == "gzip"));
-        let mut body = &self.body[..];
-        if self.is_grpc() {
-            assert_eq!(
-                (body[0], u32::from_be_bytes(body[1..5].try_into().unwrap())),
-                (u8::from(gzip), body.len() as u32 - 5)
-            );
-            body = &body[5..];
-        }
-        let mut plain = Vec::new();
-        match gzip {
-            true => _ = flate2::read::GzDecoder::new(body).read_to_end(&mut plain).unwrap(),
-            false => plain = body.to_vec(),
-        }
-        if self.headers["content-type"] == "application/json" {
-            return serde_json::from_slice(&plain).unwrap();
-        }
-        ExportMetricsServiceRequest::decode(&plain[..]).unwrap()
-    }
-}
-
-/// A receiver that does as told, once per request, and then takes everything.
-#[derive(Clone, Default)]
-struct Receiver {
-    acts: Arc<Mutex<std::collections::VecDeque<Act>>>,
-    got: Arc<Mutex<Vec<Got>>>,
-}
-
-impl Receiver {
-    fn with(acts: &[Act]) -> Self {
-        let receiver = Self::default();
-        receiver.acts.lock().unwrap().extend(acts.iter().cloned());
-        receiver
-    }
-
-    async fn listen(&self) -> String {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        self.serve(listener, None);
-        address
-    }
-
-    fn serve(&self, listener: tokio::net::TcpListener, tls: Option<tokio_rustls::TlsAcceptor>) {
-        let receiver = self.clone();
-        tokio::spawn(async move {
-            loop {
-                let (tcp, _) = listener.accept().await.unwrap();
-                let (receiver, tls) = (receiver.clone(), tls.clone());
-                tokio::spawn(async move {
-                    match tls {
-                        Some(tls) => {
-                            let Ok(stream) = tls.accept(tcp).await else { return };
-                            receiver.connection(stream).await;
-                        }
-                        None => receiver.connection(tcp).await,
-                    }
-                });
-            }
-        });
-    }
-
-    async fn connection(&self, stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static) {
-        let receiver = self.clone();
-        let service = hyper::service::service_fn(move |request| {
-            let receiver = receiver.clone();
-            async move { receiver.answer(request).await }
-        });
-        let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-        let _ = server.serve_connection(TokioIo::new(stream), service).await;
-    }
-
-    async fn answer(
-        &self,
-        request: http::Request<hyper::body::Incoming>,
-    ) -> Result<http::Response<Full<Bytes>>, std::io::Error> {
-        let (parts, body) = request.into_parts();
-        let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes().to_vec();
-        let got = Got {
-            at: Instant::now(),
-            path: parts.uri.path().to_owned(),
-            headers: parts.headers,
-            version: parts.version,
-            body,
-        };
-        let (grpc, json) = (got.is_grpc(), got.headers["content-type"] == "application/json");
-        self.got.lock().unwrap().push(got);
-        let act = self.acts.lock().unwrap().pop_front().unwrap_or(Act::Take);
-        let mut response = http::Response::new(Full::default());
-        let answer = |rejected: i64| {
-            let said = ExportMetricsPartialSuccess { rejected_data_points: rejected, error_message: "too old".into() };
-            let partial_success = (rejected > 0).then_some(said);
-            let message = ExportMetricsServiceResponse { partial_success };
-            if json {
-                return serde_json::to_vec(&message).unwrap();
-            }
-            let mut out = if grpc { vec![0; 5] } else { Vec::new() };
-            message.encode(&mut out).unwrap();
-            if grpc {
-                let length = out.len() as u32 - 5;
-                out[1..5].copy_from_slice(&length.to_be_bytes());
-            }
-            out
-        };
-        match act {
-            Act::Take => *response.body_mut() = answer(0).into(),
-            Act::Partial(n) => *response.body_mut() = answer(n).into(),
-            Act::Status(code, headers) => {
-                *response.status_mut() = code.try_into().unwrap();
-                for (name, value) in headers {
-                    response.headers_mut().insert(name, value.parse().unwrap());
-                }
-                return Ok(response);
-            }
-            Act::Grpc(code, details) => {
-                response.headers_mut().insert("grpc-status", code.into());
-                if let Some(details) = details {
-                    response.headers_mut().insert("grpc-status-details-bin", details.parse().unwrap());
-                }
-                return Ok(response);
-            }
-            Act::Stall => std::future::pending().await,
-            Act::Close => return Err(std::io::Error::other("closed")),
-        }
-        if grpc {
-            response.headers_mut().insert("grpc-status", 0.into());
-        }
-        Ok(response)
-    }
-
-    fn got(&self) -> Vec<Got> {
-        self.got.lock().unwrap().clone()
-    }
-
-    /// Waits until so many requests have come.
-    async fn wait_for(&self, requests: usize) -> Vec<Got> {
-        let end = Instant::now() + Duration::from_secs(30);
-        while Instant::now() < end {
-            let got = self.got();
-            if got.len() >= requests {
-                return got;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("{} requests of {requests}", self.got().len());
-    }
-}
-
 struct Exporter {
     engine: Engine,
     push: Push,
@@ -642,7 +461,7 @@ fn exporter(otlp: Otlp, env: &[(&str, &str)]) -> Exporter {
     shared.held.add(catalog::STARTS, &["docker", "nginx", "cold"], 3);
     let engine = Engine::start(shared).unwrap();
     let env = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-    let push = push::start(&engine, &env).unwrap();
+    let push = push::start(&engine, &env, None).unwrap();
     Exporter { engine, push, _dir: dir }
 }
 
@@ -669,7 +488,7 @@ impl Exporter {
 }
 
 fn starts(got: &Got) -> f64 {
-    let points = seen(&[got.message()]);
+    let points = seen(&[got.metrics()]);
     of(&points, catalog::STARTS)[0].value.unwrap()
 }
 
@@ -770,7 +589,7 @@ async fn tried_again(protocol: &str, act: Act, again: bool) -> Duration {
         Act::Partial(n) => assert_eq!(rejected, n as f64, "{told}"),
         _ if again => assert_eq!(refused, 0.0, "{told}"),
         _ => {
-            let points = seen(&[got[0].message()]).len();
+            let points = seen(&[got[0].metrics()]).len();
             assert_eq!(refused, points as f64, "{told}");
         }
     }
@@ -799,7 +618,7 @@ async fn down_then_up_and_flushed_at_the_end() {
     exporter.engine.shared().held.add(catalog::STARTS, &["docker", "nginx", "cold"], 39);
     exporter.push.shutdown().await;
     let got = receiver.got();
-    let times: Vec<u64> = got.iter().map(|g| seen(&[g.message()])[0].time).collect();
+    let times: Vec<u64> = got.iter().map(|g| seen(&[g.metrics()])[0].time).collect();
     assert!(times.is_sorted(), "oldest first");
     assert_eq!(starts(got.last().unwrap()), 42.0, "what came last is flushed");
 }
@@ -877,7 +696,7 @@ async fn unusable_files_are_named() {
         },
     );
     let engine = Engine::start(shared).unwrap();
-    let told = push::start(&engine, &BTreeMap::new()).unwrap_err().to_string();
+    let told = push::start(&engine, &BTreeMap::new(), None).unwrap_err().to_string();
     assert!(told.contains("empty.pem") && told.contains("no certificate"), "{told}");
 }
 
@@ -959,8 +778,10 @@ fn start(requested: i64) -> StartRecord {
 }
 
 fn spans_of(start: StartRecord) -> Vec<Span> {
-    let request = traces::request(&[("service.name".into(), "kina".into())], &[Arc::new(start)]);
-    request.resource_spans[0].scope_spans[0].spans.clone()
+    let resource = traces::resource(&[("service.name".into(), "kina".into())]);
+    let requests = traces::requests(&resource, traces::spans(&start), usize::MAX);
+    let scopes = requests.into_iter().flat_map(|r| r.resource_spans).flat_map(|r| r.scope_spans);
+    scopes.flat_map(|s| s.spans).collect()
 }
 
 fn times(spans: &[Span], begin: i64) -> Vec<(&str, i64, i64)> {
@@ -984,7 +805,7 @@ fn a_start_is_a_trace_of_its_phases() {
     assert!(spans[0].parent_span_id.is_empty() && spans[1..].iter().all(|s| s.parent_span_id == spans[0].span_id));
     let ids: std::collections::HashSet<_> = spans.iter().map(|s| &s.span_id).collect();
     assert_eq!(ids.len(), 4);
-    assert!(spans[0].status.is_none());
+    assert_eq!(spans[0].status.as_ref().map_or(0, |s| s.code), 0);
 
     // A phase that nobody saw leaves a gap, and those behind it at their place.
     let mut gap = start(NOW);
@@ -1016,7 +837,7 @@ async fn starts_are_pushed_and_their_histogram_points_at_them() {
     for protocol in ["http/protobuf", "http/json", "grpc"] {
         let receiver = Receiver::default();
         let otlp = Otlp { protocol: Some(protocol.into()), ..to(&receiver.listen().await) };
-        let exporter = exporter(otlp, &[("OTEL_METRICS_EXPORTER", "none")]);
+        let exporter = exporter(otlp, &[("OTEL_METRICS_EXPORTER", "none"), ("OTEL_BSP_SCHEDULE_DELAY", "20")]);
         let shared = exporter.engine.shared().clone();
         let record = start(NOW);
         let trace_id = record.trace_id();
@@ -1024,12 +845,7 @@ async fn starts_are_pushed_and_their_histogram_points_at_them() {
         shared.startups.take(Outcome::Started(record), |_| None, &Rules::new(&shared.held, &config));
         let got = receiver.wait_for(1).await;
         assert!(got[0].path.ends_with("/v1/traces") || got[0].path.ends_with("TraceService/Export"), "{}", got[0].path);
-        let request: ExportTraceServiceRequest = match protocol {
-            "http/json" => serde_json::from_slice(&got[0].body).unwrap(),
-            "grpc" => ExportTraceServiceRequest::decode(&got[0].body[5..]).unwrap(),
-            _ => ExportTraceServiceRequest::decode(&got[0].body[..]).unwrap(),
-        };
-        let spans = &request.resource_spans[0].scope_spans[0].spans;
+        let spans = got[0].spans();
         assert_eq!(spans.len(), 4);
 
         // Each span is as long as its phase in the histogram, which points at the trace.

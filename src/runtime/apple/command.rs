@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use tokio::io::AsyncReadExt;
+use tracing::Instrument;
 
 use super::Guest;
 use super::shapes::{self, DiskUsage, Failure, ListedImage, Stats};
+use crate::WORK;
 use crate::root::{Nanos, Root};
 
 /// Output beyond this is no list of containers.
@@ -30,6 +32,23 @@ impl Command {
     /// Runs it and gives what it printed. A failing exit is judged by its words, save where `ok_to_fail` says that its
     /// output counts all the same (`system status` exits 1 with its answer on standard output).
     async fn run(&self, args: &[&str], limit: Duration, ok_to_fail: bool) -> Result<Vec<u8>, Failure> {
+        let span = tracing::info_span!(
+            target: WORK,
+            "container",
+            otel.name = format!("container {}", args.first().unwrap_or(&"")),
+            otel.kind = "client",
+            error.type = tracing::field::Empty,
+            otel.status_code = tracing::field::Empty,
+        );
+        let printed = self.printed(args, limit, ok_to_fail).instrument(span.clone()).await;
+        if let Err(failure) = &printed {
+            span.record("error.type", failure.reason());
+            span.record("otel.status_code", "ERROR");
+        }
+        printed
+    }
+
+    async fn printed(&self, args: &[&str], limit: Duration, ok_to_fail: bool) -> Result<Vec<u8>, Failure> {
         let mut command = self.root.command(&self.program);
         command.args(args).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
         // Either would add lines to what it prints.

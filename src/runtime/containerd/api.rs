@@ -12,10 +12,12 @@ use tonic::codec::Streaming;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
+use tracing::Instrument;
 
 use super::wire;
+use crate::WORK;
 use crate::root::Root;
-use crate::runtime::http::{MAX_BODY, Trouble};
+use crate::runtime::http::{MAX_BODY, Trouble, failed};
 
 /// A manifest or index is some kilobytes.
 const MAX_MANIFEST: usize = 4 << 20;
@@ -129,7 +131,19 @@ impl Api {
             let answer = grpc.unary(request, PathAndQuery::from_static(path), codec).await;
             answer.map(tonic::Response::into_inner).map_err(|s| trouble(&s))
         };
-        tokio::time::timeout(self.timeout, answer).await.unwrap_or(Err(Trouble::NotAnswering))
+        let span = tracing::info_span!(
+            target: WORK,
+            "call",
+            otel.name = path.trim_start_matches('/'),
+            otel.kind = "client",
+            rpc.system.name = "grpc",
+            error.type = tracing::field::Empty,
+            otel.status_code = tracing::field::Empty,
+        );
+        let answer = tokio::time::timeout(self.timeout, answer.instrument(span.clone())).await;
+        let answer = answer.unwrap_or(Err(Trouble::NotAnswering));
+        failed(&span, answer.as_ref().err());
+        answer
     }
 
     async fn stream<Q, A>(&self, path: &'static str, namespace: &str, message: Q) -> Result<Streaming<A>, Trouble>
