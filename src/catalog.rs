@@ -836,7 +836,7 @@ families! {
         "Data points and spans that the OTLP receiver will not take: rejected (a part of a request), refused (the whole of it)."
         source "the receiver's answers" absent "nothing has failed" ;
     OTLP_DROPPED = Counter Exporter Exporter "kina_otlp_dropped_items_total" ["signal", "reason"] Count
-        "Data points and spans given up before they were sent: queue_full (the receiver was away for too long), shutdown."
+        "Data points and spans given up before they were sent: queue_full (the receiver was away for too long), buffer_full (more spans of the exporter's own work than could be gathered), shutdown."
         source "the exporter's queue" absent "nothing has been dropped" ;
     OTLP_QUEUE = Gauge Exporter Exporter "kina_otlp_queue_requests" ["signal"] Count
         "Requests that wait for the OTLP receiver."

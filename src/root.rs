@@ -471,6 +471,11 @@ pub fn thread_cpu_time() -> Nanos {
     clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
+/// CPU time that all threads of this process have used.
+pub fn process_cpu_time() -> Nanos {
+    clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
 /// A folder made for a measurement, removed with everything in it when dropped. Within cgroup file systems, where files
 /// can't be removed, the folder alone goes, and must have no children any more.
 #[derive(Debug)]

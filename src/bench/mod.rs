@@ -1,4 +1,4 @@
-//! Active measurements, each figure beside its comparison: what the exporter itself costs ([`cost`]), and what container
+//! Active measurements, each figure beside its comparison: what the exporter itself costs ([`cost`], [`otlp`]), and what container
 //! runtimes do against the baselines ([`baseline`]).
 
 pub mod alloc;
@@ -16,5 +16,6 @@ mod exporter;
 mod fleet;
 #[cfg(target_os = "linux")]
 pub mod io;
+pub mod otlp;
 #[cfg(target_os = "linux")]
 pub mod target;

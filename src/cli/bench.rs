@@ -8,13 +8,15 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{failed, print, start};
 use crate::bench::figure::{self, Figure};
-use crate::bench::{baseline, cost, io, target};
+use crate::bench::{baseline, cost, io, otlp, target};
 use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
 pub enum Bench {
     /// What the exporter itself costs. Needs root: it makes cgroups of its own and removes them
     Cost(Cost),
+    /// What a push over OTLP costs, beside prost's encoding of the same messages
+    Otlp(Otlp),
     /// Container runtimes against the baselines: starts, memory overhead, network, storage, CPU
     Containers(Containers),
     /// Storage operations a second in the working folder; run within containers by `containers`
@@ -39,6 +41,18 @@ pub struct Cost {
     /// How long the exporter is watched doing nothing
     #[arg(long, default_value = "30s", value_parser = crate::config::duration)]
     idle: Duration,
+    /// Rounds of which the best counts
+    #[arg(long, default_value_t = 7)]
+    rounds: u32,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct Otlp {
+    /// Series in the push
+    #[arg(long, default_value_t = 100_000)]
+    series: usize,
     /// Rounds of which the best counts
     #[arg(long, default_value_t = 7)]
     rounds: u32,
@@ -102,6 +116,12 @@ pub fn run(bench: Bench, config: &Config) -> ExitCode {
             let options =
                 cost::Options { containers: containers.max(1), many: many.max(1), idle, rounds: rounds.max(1) };
             match tokio.block_on(cost::measure(&options)) {
+                Ok(figures) => show(&figures, &output),
+                Err(why) => failed(&why),
+            }
+        }
+        Bench::Otlp(Otlp { series, rounds, output }) => {
+            match tokio.block_on(otlp::measure(series.max(1), rounds.max(1))) {
                 Ok(figures) => show(&figures, &output),
                 Err(why) => failed(&why),
             }

@@ -132,8 +132,10 @@ impl Merge {
                 self.errors.push(Error { origin: origin.clone(), key: key.to_owned(), problem });
             }
         }
-        if self.config.web.listen.is_empty() && !self.config.web.systemd_socket {
-            let problem = "no address to listen on; name one or set web.systemd-socket".to_owned();
+        let web = &self.config.web;
+        if web.listen.is_empty() && !web.systemd_socket && self.config.otlp.endpoint.is_none() {
+            let problem = "no address to listen on; name one, set web.systemd-socket, or push alone with otlp.endpoint"
+                .to_owned();
             let origin = self.origins.get("web.listen-address").cloned().unwrap_or_default();
             self.errors.push(Error { origin, key: "web.listen-address".into(), problem });
         }

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
-use super::request::{Request, Requests};
+use super::request::{Request, Requests, length_of_varint};
 use crate::catalog::{self, FamilyId, Kind, Scope, Unit};
 use crate::engine::Collection;
 use crate::expose::wire::{bytes, double, fixed64, message, sint, string, tag, uint, varint};
@@ -105,11 +105,11 @@ fn data(id: FamilyId) -> Data {
 pub fn encode(shape: &Shape, now: &Collection, before: Option<&Collection>, send: &mut dyn FnMut(Request) -> bool) {
     let mut requests = Requests::new(shape.max_bytes, send);
     let time = now.snapshot.wall;
-    write(&Source::new(now), shape, time, before, &|_| true, &mut requests);
+    write(&Source::new(now, shape), shape, time, before, &|_| true, &mut requests);
     if let Some(before) = before {
         let live: HashSet<&[u8]> = now.samples.entities().iter().map(|e| &e.text[..]).collect();
         let ended = |e: usize| before.samples.entities().get(e).is_some_and(|e| !live.contains(&e.text[..]));
-        write(&Source { ended: true, ..Source::new(before) }, shape, time, None, &ended, &mut requests);
+        write(&Source { ended: true, ..Source::new(before, shape) }, shape, time, None, &ended, &mut requests);
     }
     requests.finish();
 }
@@ -119,18 +119,36 @@ struct Source<'a> {
     collection: &'a Collection,
     /// The container of each entity; None for the root cgroup, which is the machine, and where nobody knows it.
     containers: Vec<Option<&'a Arc<Container>>>,
+    /// In attributes mode: the attributes that tell each entity, as most points have them, and where they end.
+    told: Vec<u8>,
+    ends: Vec<usize>,
     /// Its series ended: points say so and carry no value.
     ended: bool,
 }
 
 impl<'a> Source<'a> {
-    fn new(collection: &'a Collection) -> Self {
+    fn new(collection: &'a Collection, shape: &Shape) -> Self {
         let listed = collection.snapshot.containers.iter().map(|f| &f.container);
         let by_block: HashMap<*const LabelBlock, &Arc<Container>> =
             listed.map(|c| (Arc::as_ptr(&c.labels), c)).collect();
         let blocks = collection.samples.entities().iter();
         let containers = blocks.map(|b| by_block.get(&Arc::as_ptr(b)).copied().filter(|_| !is_root(b))).collect();
-        Self { collection, containers, ended: false }
+        let mut source = Self { collection, containers, told: Vec::new(), ends: Vec::new(), ended: false };
+        if shape.identity == Identity::Attributes {
+            let mut told = Vec::new();
+            for entity in 0..collection.samples.entities().len() {
+                source.identity(&mut told, NUMBER_ATTRIBUTES, entity);
+                source.ends.push(told.len());
+            }
+            source.told = told;
+        }
+        source
+    }
+
+    /// The attributes of an entity as [`NUMBER_ATTRIBUTES`], written once for all its points.
+    fn told(&self, entity: usize) -> &[u8] {
+        let begin = entity.checked_sub(1).map_or(0, |e| self.ends[e]);
+        &self.told[begin..self.ends[entity]]
     }
 
     fn container(&self, entity: usize) -> Option<&'a Arc<Container>> {
@@ -168,6 +186,9 @@ impl<'a> Source<'a> {
         out
     }
 }
+
+/// The field of a number's attributes, and of a summary's.
+const NUMBER_ATTRIBUTES: u64 = 7;
 
 /// The group of everything that is not about one container; a container's is one more than its entity.
 const MACHINE: u32 = 0;
@@ -254,10 +275,6 @@ fn tags(out: &mut Vec<u8>, field: u64, tag: &str) {
         string(out, 1, "container.image.tags");
         message(out, 2, |out| message(out, 5, |out| message(out, 1, |out| string(out, 1, tag))));
     });
-}
-
-fn length_of_varint(n: usize) -> usize {
-    (n.max(1).ilog2() / 7 + 1) as usize
 }
 
 /// The field of a `Metric` that holds its points.
@@ -441,7 +458,10 @@ impl<'a> FamilyWriter<'a> {
             attribute(out, field, key, value);
         }
         if let (Identity::Attributes, Some(e)) = (self.shape.identity, entity.index()) {
-            self.source.identity(out, field, e);
+            match field {
+                NUMBER_ATTRIBUTES => out.extend_from_slice(self.source.told(e)),
+                _ => self.source.identity(out, field, e),
+            }
         }
         let labels = self.source.collection.samples.labels(Entity::NONE, extra);
         // Which container it is has been told.
@@ -456,7 +476,7 @@ impl<'a> FamilyWriter<'a> {
             fixed64(out, 4, r.count);
             double(out, 5, r.sum);
         }
-        self.attributes(out, 7, r.entity, r.extra);
+        self.attributes(out, NUMBER_ATTRIBUTES, r.entity, r.extra);
         self.flags(out, 8);
     }
 
@@ -471,7 +491,7 @@ impl<'a> FamilyWriter<'a> {
                 double(out, 4, value);
             }
         }
-        self.attributes(out, 7, entity, extra);
+        self.attributes(out, NUMBER_ATTRIBUTES, entity, extra);
         self.flags(out, 8);
     }
 

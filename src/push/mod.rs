@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -40,6 +41,7 @@ use crate::engine::{Collection, Engine, Shared};
 use crate::root::Nanos;
 use crate::startup::ledger::Told;
 use crate::{WORK, catalog};
+use metrics::Shape;
 use own::OwnWork;
 use pusher::Pusher;
 use queue::Packed;
@@ -95,16 +97,26 @@ pub fn start(engine: &Engine, env: &BTreeMap<String, String>, own: Option<OwnWor
     }
     if let Some(endpoint) = settings.metrics.clone() {
         let outbox = push.pusher(shared, endpoint.clone(), &settings, env)?;
-        let mut settings = settings;
-        settings.shape.max_bytes = largest(&endpoint, settings.shape.max_bytes);
-        let metrics = Metrics { engine: engine.clone(), settings, endpoint, outbox, before: None };
+        let encoder = Encoder::new(&settings, endpoint, outbox);
+        let metrics = Metrics { engine: engine.clone(), interval: settings.interval, encoder, before: None };
         push.tasks.push(tokio::spawn(metrics.run(push.stop.subscribe())));
     }
     Ok(push)
 }
 
+/// Pushes the metrics of one collection and waits until the receiver has answered: what a push costs, and nothing else.
+pub async fn once(shared: &Arc<Shared>, env: &BTreeMap<String, String>, now: Arc<Collection>) -> Result<(), Unusable> {
+    let settings = read_settings(&shared.config().otlp, env, now.snapshot.wall);
+    let Some(endpoint) = settings.metrics.clone() else { return Ok(()) };
+    let mut push = Push { stop: watch::Sender::new(false), tasks: Vec::new() };
+    let outbox = push.pusher(shared, endpoint.clone(), &settings, env)?;
+    Encoder::new(&settings, endpoint, outbox).encode(now, None, tracing::Span::none()).await;
+    push.shutdown().await;
+    Ok(())
+}
+
 /// JSON of a message is up to six times as long as the message.
-const JSON: usize = 6;
+pub const JSON: usize = 6;
 
 /// How large a message may be for the request to stay below `max_bytes`.
 fn largest(endpoint: &Endpoint, max_bytes: usize) -> usize {
@@ -139,15 +151,14 @@ impl Push {
 /// The task that collects and encodes.
 struct Metrics {
     engine: Engine,
-    settings: Settings,
-    endpoint: Endpoint,
-    outbox: mpsc::Sender<Packed>,
+    interval: Duration,
+    encoder: Encoder,
     before: Option<Arc<Collection>>,
 }
 
 impl Metrics {
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let mut ticks = tokio::time::interval(self.settings.interval);
+        let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         // The first is at once: nothing has been seen by then.
         ticks.tick().await;
@@ -167,7 +178,25 @@ impl Metrics {
         let span = tracing::info_span!(target: WORK, parent: None, "push");
         let now = self.engine.collect(CollectorSet::ALL).instrument(span.clone()).await.ok()?;
         let before = self.before.replace(now.clone());
-        let (shape, endpoint, outbox) = (self.settings.shape.clone(), self.endpoint.clone(), self.outbox.clone());
+        self.encoder.encode(now, before, span).await
+    }
+}
+
+/// What makes requests of collections.
+struct Encoder {
+    shape: Shape,
+    endpoint: Endpoint,
+    outbox: mpsc::Sender<Packed>,
+}
+
+impl Encoder {
+    fn new(settings: &Settings, endpoint: Endpoint, outbox: mpsc::Sender<Packed>) -> Self {
+        let max_bytes = largest(&endpoint, settings.shape.max_bytes);
+        Self { shape: Shape { max_bytes, ..settings.shape.clone() }, endpoint, outbox }
+    }
+
+    async fn encode(&self, now: Arc<Collection>, before: Option<Arc<Collection>>, span: tracing::Span) -> Option<()> {
+        let (shape, endpoint, outbox) = (self.shape.clone(), self.endpoint.clone(), self.outbox.clone());
         let encoded = tokio::task::spawn_blocking(move || {
             let _within = tracing::info_span!(target: WORK, parent: &span, "encode").entered();
             metrics::encode(&shape, &now, before.as_deref(), &mut |request| match pack(&endpoint, request) {

@@ -1,6 +1,6 @@
 //! Points → requests of bounded size: Resource → scope → metric → points, each opened again where a cut falls.
 
-use crate::expose::wire::{bytes, message, string};
+use crate::expose::wire::{bytes, string, tag, varint};
 
 /// One `Export…ServiceRequest`, encoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,22 @@ pub struct Request {
 }
 
 pub const SCOPE: &str = env!("CARGO_PKG_NAME");
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Begins a field of so many bytes. Lengths are reckoned beforehand: to put them in afterwards would move megabytes.
+fn begin(out: &mut Vec<u8>, field: u64, length: usize) {
+    tag(out, field, 2);
+    varint(out, length as u64);
+}
+
+/// What a field of so many bytes takes; its number is below 16.
+fn field_length(bytes: usize) -> usize {
+    1 + length_of_varint(bytes) + bytes
+}
+
+pub fn length_of_varint(n: usize) -> usize {
+    (n.max(1).ilog2() / 7 + 1) as usize
+}
 
 pub struct Requests<'s> {
     max_bytes: usize,
@@ -27,7 +43,7 @@ pub struct Requests<'s> {
     point: Vec<u8>,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone, Copy)]
 struct Metric {
     heading: &'static [u8],
     ending: &'static [u8],
@@ -90,12 +106,14 @@ impl<'s> Requests<'s> {
         if self.points.is_empty() {
             return;
         }
-        let (metric, points) = (&self.metric, &mut self.points);
-        message(&mut self.metrics, 2, |out| {
-            out.extend_from_slice(metric.heading);
-            points.extend_from_slice(metric.ending);
-            bytes(out, metric.field, points);
-        });
+        let Metric { heading, ending, field } = self.metric;
+        let data = self.points.len() + ending.len();
+        let out = &mut self.metrics;
+        begin(out, 2, heading.len() + field_length(data));
+        out.extend_from_slice(heading);
+        begin(out, field, data);
+        out.extend_from_slice(&self.points);
+        out.extend_from_slice(ending);
         self.points.clear();
     }
 
@@ -104,17 +122,16 @@ impl<'s> Requests<'s> {
         if self.metrics.is_empty() {
             return;
         }
-        let (resource, metrics) = (&self.resource, &self.metrics);
-        message(&mut self.out, 1, |out| {
-            bytes(out, 1, resource);
-            message(out, 2, |out| {
-                message(out, 1, |out| {
-                    string(out, 1, SCOPE);
-                    string(out, 2, env!("CARGO_PKG_VERSION"));
-                });
-                out.extend_from_slice(metrics);
-            });
-        });
+        let scope = field_length(SCOPE.len()) + field_length(VERSION.len());
+        let scoped = field_length(scope) + self.metrics.len();
+        let out = &mut self.out;
+        begin(out, 1, field_length(self.resource.len()) + field_length(scoped));
+        bytes(out, 1, &self.resource);
+        begin(out, 2, scoped);
+        begin(out, 1, scope);
+        string(out, 1, SCOPE);
+        string(out, 2, VERSION);
+        out.extend_from_slice(&self.metrics);
         self.metrics.clear();
     }
 

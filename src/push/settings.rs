@@ -160,6 +160,12 @@ impl<'a> Reader<'a> {
         }
         let protocol = self.protocol(signal);
         let uri = self.uri(signal, protocol)?;
+        if signal == Signal::Traces && is_prometheus(&uri) {
+            let why = "Prometheus takes no traces: none are pushed; give another endpoint for them, or \
+                       OTEL_TRACES_EXPORTER=none";
+            self.warnings.push(why.into());
+            return None;
+        }
         let path = |own: &Option<PathBuf>, reader: &Self, what| {
             own.clone().or_else(|| reader.exporter(signal, what).map(|(_, v, _)| PathBuf::from(v)))
         };
@@ -225,7 +231,7 @@ impl<'a> Reader<'a> {
     /// Prometheus' own receiver takes `job` and `instance` from `service.*` and drops the rest of a Resource: all
     /// containers would be one.
     fn identity(&mut self, metrics: Option<&Endpoint>) -> Identity {
-        let prometheus = metrics.is_some_and(|e| e.uri.path().contains("/api/v1/otlp"));
+        let prometheus = metrics.is_some_and(|e| is_prometheus(&e.uri));
         match self.own.identity.as_deref() {
             Some("attributes") => Identity::Attributes,
             Some(_) => {
@@ -317,6 +323,11 @@ impl<'a> Reader<'a> {
         }
         all.into_iter().collect()
     }
+}
+
+/// Where Prometheus takes OTLP.
+fn is_prometheus(uri: &Uri) -> bool {
+    uri.path().contains("/api/v1/otlp")
 }
 
 /// An HTTP endpoint; a general one has the signal's path put behind its own.
@@ -469,6 +480,62 @@ mod tests {
     }
 
     #[test]
+    fn every_variable_of_the_specification_is_read_general_and_own() {
+        let all = [
+            ("ENDPOINT", "http://general", "http://own"),
+            ("CERTIFICATE", "/general", "/own"),
+            ("CLIENT_CERTIFICATE", "/general", "/own"),
+            ("CLIENT_KEY", "/general", "/own"),
+            ("HEADERS", "a=general", "a=own"),
+            ("COMPRESSION", "none", "gzip"),
+            ("TIMEOUT", "1", "2"),
+            ("PROTOCOL", "http/json", "http/protobuf"),
+        ];
+        let show = |e: &Endpoint| {
+            let path = |p: &Option<PathBuf>| p.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
+            let (scheme, host) = (e.uri.scheme_str().unwrap_or_default(), e.uri.host().unwrap_or_default());
+            [
+                format!("{scheme}://{host}"),
+                path(&e.certificate),
+                path(&e.client_certificate),
+                path(&e.client_key),
+                format!("a={}", e.headers["a"].to_str().unwrap()),
+                if e.gzip { "gzip" } else { "none" }.into(),
+                e.timeout.as_millis().to_string(),
+                if e.protocol == Protocol::HttpJson { "http/json" } else { "http/protobuf" }.into(),
+            ]
+        };
+        let general = all.map(|(name, value, _)| (format!("OTEL_EXPORTER_OTLP_{name}"), value));
+        for signal in ["METRICS", "TRACES"] {
+            let mut env: BTreeMap<String, String> = general.iter().map(|(n, v)| (n.clone(), (*v).to_owned())).collect();
+            let s = settings(&Otlp::default(), &env, "box", 5);
+            let (m, t) = (s.metrics.unwrap(), s.traces.unwrap());
+            assert_eq!((show(&m), show(&t)), (all.map(|a| a.1.to_owned()), all.map(|a| a.1.to_owned())));
+            for (i, (name, _, own)) in all.iter().enumerate() {
+                env.insert(format!("OTEL_EXPORTER_OTLP_{signal}_{name}"), (*own).to_owned());
+                let s = settings(&Otlp::default(), &env, "box", 5);
+                let (own_signal, other) = match signal {
+                    "METRICS" => (s.metrics.unwrap(), s.traces.unwrap()),
+                    _ => (s.traces.unwrap(), s.metrics.unwrap()),
+                };
+                assert_eq!(show(&own_signal)[i], *own, "{signal} {name}");
+                assert_eq!(show(&other)[i], all[i].1, "{signal} {name} is not the other signal's");
+            }
+        }
+        let s = read(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "1500"),
+            ("OTEL_METRIC_EXPORT_TIMEOUT", "700"),
+            ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "base2_exponential_bucket_histogram"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "9"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "8"),
+            ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "7"),
+        ]);
+        assert_eq!((s.interval.as_millis(), s.export_timeout.as_millis(), s.shape.exponential), (1500, 700, true));
+        assert_eq!(s.batches, Batches { room: 8, size: 7, delay: Duration::from_millis(9) });
+    }
+
+    #[test]
     fn bad_values_warn_and_leave_the_default() {
         let s = read(&[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c"),
@@ -498,6 +565,8 @@ mod tests {
         let prometheus = [("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://p:9090/api/v1/otlp/v1/metrics")];
         assert_eq!(read(&prometheus).shape.identity, Identity::Attributes);
         assert_eq!(read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c")]).shape.identity, Identity::Resource);
+        let s = read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://p:9090/api/v1/otlp")]);
+        assert!(s.traces.is_none() && s.warnings[0].contains("takes no traces"), "{:?}", s.warnings);
         let own = Otlp { identity: Some("resource".into()), ..Otlp::default() };
         let s = read_with(&own, &prometheus);
         assert_eq!((s.shape.identity, s.warnings.len()), (Identity::Resource, 1));

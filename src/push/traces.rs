@@ -17,7 +17,7 @@ use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use prost::Message;
 
 use super::metrics::split_image;
-use super::request::SCOPE;
+use super::request::{SCOPE, VERSION};
 use crate::catalog;
 use crate::root::Nanos;
 use crate::startup::{Phase, StartRecord};
@@ -75,7 +75,7 @@ pub fn items(request: &ExportTraceServiceRequest) -> u64 {
 
 /// Of this program's spans, whatever they tell of.
 pub fn scope() -> InstrumentationScope {
-    InstrumentationScope::builder(SCOPE).with_version(env!("CARGO_PKG_VERSION")).build()
+    InstrumentationScope::builder(SCOPE).with_version(VERSION).build()
 }
 
 const ROOT: &str = "container.start";

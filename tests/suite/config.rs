@@ -235,7 +235,7 @@ fn bad_values_are_named_with_line_and_what_is_allowed() {
         ("labels: {allow: {a: b}}", "kina.yml:1: labels.allow: a list is expected; allowed: names of labels"),
         (
             "web: {listen-address: []}",
-            "kina.yml:1: web.listen-address: no address to listen on; name one or set web.systemd-socket",
+            "kina.yml:1: web.listen-address: no address to listen on; name one, set web.systemd-socket, or push alone with otlp.endpoint",
         ),
     ] {
         assert_eq!(error(text), expected, "{text}");

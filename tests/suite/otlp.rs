@@ -140,7 +140,7 @@ fn text(attributes: &[KeyValue]) -> BTreeMap<String, String> {
 }
 
 /// One point, flattened: what an assertion wants to see.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 struct Seen {
     resource: BTreeMap<String, String>,
     name: String,
@@ -413,37 +413,106 @@ fn delta_tells_what_changed() {
     assert_eq!((of(&points, catalog::CPU_USER)[0].delta, of(&points, catalog::STARTS)[0].delta), (false, true));
 }
 
-#[test]
-fn python_decodes_the_same() {
-    const DECODE: &str = "
-import sys
+/// What Python's decoder sees of a request, in the words of [`Seen`].
+const DECODE: &str = "
+import json, struct, sys
 try:
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest as R
 except ImportError:
     sys.exit(42)
 r = R(); r.ParseFromString(sys.stdin.buffer.read())
-def points(m):
-    return getattr(m, m.WhichOneof('data')).data_points
-ms = [m for rm in r.resource_metrics for sm in rm.scope_metrics for m in sm.metrics]
-print(sum(len(points(m)) for m in ms), len({m.name for m in ms}), len(r.resource_metrics))
 assert r.ByteSize() == len(r.SerializeToString())
+def text(attributes):
+    def value(v):
+        return v.string_value if v.HasField('string_value') else '[%s]' % v.array_value.values[0].string_value
+    return {a.key: value(a.value) for a in attributes}
+out = []
+for rm in r.resource_metrics:
+    for m in (m for sm in rm.scope_metrics for m in sm.metrics):
+        data = m.WhichOneof('data')
+        d = getattr(m, data)
+        kind = {'gauge': 'gauge', 'histogram': 'histogram', 'exponential_histogram': 'exponential',
+                'summary': 'summary'}.get(data) or ('sum' if d.is_monotonic else 'level')
+        for p in d.data_points:
+            value = None
+            if data in ('gauge', 'sum'):
+                which = p.WhichOneof('value')
+                value = which and float(getattr(p, which))
+            elif data == 'summary' or p.HasField('sum'):
+                value = p.sum
+            out.append([text(rm.resource.attributes), m.name, m.unit, kind,
+                getattr(d, 'aggregation_temporality', 2) == 1, text(p.attributes), p.start_time_unix_nano,
+                p.time_unix_nano, None if value is None else struct.unpack('<Q', struct.pack('<d', value))[0],
+                getattr(p, 'count', 0), p.flags])
+print(json.dumps(out))
 ";
-    let c = collection(4, 0);
-    let request = &requests(&shape(Identity::Resource), &c, None)[0];
-    let run = Command::new("python3").args(["-c", DECODE]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+
+/// The points of a request by Python's decoder; None where that is not installed.
+fn python_sees(bytes: &[u8]) -> Option<Vec<Seen>> {
+    let python = std::env::var("KINA_PYTHON").unwrap_or_else(|_| "python3".into());
+    let run = Command::new(python).args(["-c", DECODE]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let Ok(mut child) = run else {
         skip("python3 is not installed");
-        return;
+        return None;
     };
-    let _ = child.stdin.take().unwrap().write_all(&request.bytes);
+    let _ = child.stdin.take().unwrap().write_all(bytes);
     let output = child.wait_with_output().unwrap();
     if output.status.code() == Some(42) {
         skip("python3 has no opentelemetry-proto");
-        return;
+        return None;
     }
-    let names: std::collections::HashSet<_> = catalog::families().iter().map(|f| f.otel_name()).collect();
-    let want = format!("{} {} {}", c.samples.len(), names.len(), 5);
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), want);
+    type Point = (
+        BTreeMap<String, String>,
+        String,
+        String,
+        String,
+        bool,
+        BTreeMap<String, String>,
+        u64,
+        u64,
+        Option<u64>,
+        u64,
+        u32,
+    );
+    let points: Vec<Point> = serde_json::from_slice(&output.stdout).unwrap();
+    let kinds = ["gauge", "level", "sum", "histogram", "exponential", "summary"];
+    let seen = |(resource, name, unit, kind, delta, attributes, start, time, bits, count, flags): Point| Seen {
+        resource,
+        name,
+        unit,
+        kind: kinds.into_iter().find(|k| *k == kind).unwrap(),
+        delta,
+        attributes,
+        start,
+        time,
+        value: bits.map(f64::from_bits),
+        count,
+        flags,
+    };
+    Some(points.into_iter().map(seen).collect())
+}
+
+#[test]
+fn python_decodes_every_family_as_we_mean_it() {
+    let (first, second) = (collection(3, 0), collection(2, 1));
+    for identity in [Identity::Resource, Identity::Attributes] {
+        for (temporality, exponential) in [(Temporality::Cumulative, false), (Temporality::Delta, true)] {
+            let shape = Shape { temporality, exponential, ..shape(identity) };
+            // The second push has everything: values, changes, and the marks of a container that ended.
+            let requests = requests(&shape, &second, Some(&first));
+            let Some(theirs) = requests.iter().map(|r| python_sees(&r.bytes)).collect::<Option<Vec<_>>>() else {
+                return;
+            };
+            let (theirs, ours) = (theirs.concat(), seen(&decoded(&requests)));
+            assert_eq!(theirs.len(), ours.len());
+            for (t, o) in theirs.iter().zip(&ours) {
+                assert_eq!(t, o);
+            }
+            for id in catalog::ids() {
+                assert!(!of(&theirs, id).is_empty(), "{}", id.name());
+            }
+        }
+    }
 }
 
 // ---- Receivers ---------------------------------------------------------------------------------------------------------
@@ -521,6 +590,89 @@ async fn every_protocol_pushes_the_same() {
             exporter.push.shutdown().await;
         }
     }
+}
+
+/// The last push alone, of so many series with labels of some length: what came, out of its frames and compression.
+async fn pushed(protocol: &str, compression: &str, series: usize, length: usize) -> Vec<Got> {
+    let receiver = Receiver::default();
+    let otlp = Otlp {
+        protocol: Some(protocol.into()),
+        compression: Some(compression.into()),
+        interval: Some(Duration::from_secs(3600)),
+        timeout: Some(Duration::from_secs(60)),
+        ..to(&receiver.listen().await)
+    };
+    let exporter = exporter(otlp, &[("OTEL_METRIC_EXPORT_TIMEOUT", "120000")]);
+    for i in 0..series {
+        let image = format!("{}/{i}", "i".repeat(length));
+        exporter.engine.shared().held.add(catalog::STARTS, &["docker", &image, "cold"], i as u64 + 1);
+    }
+    exporter.push.shutdown().await;
+    receiver.got()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_payloads_are_cut_and_every_series_arrives_once() {
+    for (protocol, compression, series, length, least) in [
+        ("http/protobuf", "none", 40_000, 420, 20_000_000),
+        ("http/protobuf", "gzip", 8_000, 250, 2_500_000),
+        ("grpc", "none", 8_000, 250, 2_500_000),
+        ("grpc", "gzip", 20_000, 420, 10_000_000),
+        ("http/json", "none", 8_000, 250, 2_500_000),
+        ("http/json", "gzip", 8_000, 250, 2_500_000),
+    ] {
+        let got = pushed(protocol, compression, series, length).await;
+        let told = format!("{protocol} {compression}: {} requests", got.len());
+        let plain: Vec<usize> = got.iter().map(|g| g.plain().len()).collect();
+        // Frames and what is said of the requests aside, none is above the limit.
+        assert!(plain.iter().all(|n| *n <= 3_500_000), "{told}: {plain:?}");
+        assert!(plain.iter().sum::<usize>() >= least, "{told}: {plain:?}");
+        let mut values = std::collections::HashMap::new();
+        for point in seen(&got.iter().map(Got::metrics).collect::<Vec<_>>()) {
+            if point.name == catalog::STARTS.family().otel_name() {
+                let image = &point.attributes[catalog::attribute("image")];
+                let number: u64 = image.rsplit('/').next().unwrap().parse().unwrap_or(u64::MAX);
+                assert!(values.insert(number, point.value).is_none(), "{told}: {number} came twice");
+            }
+        }
+        // And one that is there from the beginning.
+        assert_eq!(values.len(), series + 1, "{told}");
+        let right = |(i, v): (&u64, &Option<f64>)| *i == u64::MAX || *v == Some(*i as f64 + 1.0);
+        assert!(values.iter().all(right), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn json_stays_below_its_size_whatever_is_in_it() {
+    let c = collection(100, 0);
+    for exponential in [false, true] {
+        for identity in [Identity::Resource, Identity::Attributes] {
+            let max_bytes = 100_000;
+            let shape = Shape { max_bytes: max_bytes / push::JSON, exponential, ..shape(identity) };
+            for request in decoded(&requests(&shape, &c, None)) {
+                let json = serde_json::to_vec(&request).unwrap();
+                assert!(json.len() <= max_bytes, "{} of {max_bytes}", json.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn traces_are_cut_and_every_span_arrives_once() {
+    let resource = traces::resource(&[("service.name".into(), "kina".into())]);
+    let spans: Vec<_> = (0..300)
+        .flat_map(|i| {
+            let mut start = start(NOW + i * SECOND);
+            start.name = "n".repeat(i as usize * 10);
+            traces::spans(&start)
+        })
+        .collect();
+    let requests = traces::requests(&resource, spans.clone(), 20_000);
+    assert!(requests.len() > 5 && requests.iter().all(|r| r.encoded_len() <= 20_000));
+    let scopes = requests.iter().flat_map(|r| &r.resource_spans).flat_map(|r| &r.scope_spans);
+    let ids: Vec<_> = scopes.flat_map(|s| &s.spans).map(|s| (s.trace_id.clone(), s.span_id.clone())).collect();
+    assert_eq!((ids.len(), ids.iter().collect::<std::collections::HashSet<_>>().len()), (spans.len(), spans.len()));
+    assert_eq!(requests.iter().map(traces::items).sum::<u64>(), spans.len() as u64);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -891,7 +1043,7 @@ async fn a_real_collector_takes_it() {
     for (protocol, address) in [("grpc", grpc), ("http/protobuf", http), ("http/json", http)] {
         let mut otlp = Otlp { protocol: Some(protocol.into()), ..to(&address.to_string()) };
         (otlp.timeout, otlp.compression) = (Some(Duration::from_secs(5)), Some("gzip".into()));
-        let exporter = exporter(otlp, &[]);
+        let exporter = exporter(otlp, &[("OTEL_BSP_SCHEDULE_DELAY", "50")]);
         let shared = exporter.engine.shared().clone();
         let mut record = start(NOW);
         record.key.id = protocol.into();

@@ -1,13 +1,15 @@
 //! OTLP of the exporter's own binary: traces of real starts and of its own work, large payloads, a receiver that is away.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::common::v1::any_value;
+use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::{Value, json};
 
 use crate::live::{Docker, DockerContainer, Exporter, IMAGE, Scrape, http, wait_for};
+use crate::prometheus::Prometheus;
 use crate::receiver::Receiver;
 
 /// Nothing of this machine's runtimes.
@@ -192,8 +194,159 @@ async fn a_real_start_is_a_trace_whose_spans_are_the_histograms_phases() {
     }
     assert!(phases_of(&exporter.scrape(), &checked).contains_key("ready"));
     // Asking the engine is work of its own, and none of the starts'.
-    let asked = spans(&receiver).into_iter().find(|s| s.name == "GET" && s.kind == 3).unwrap();
-    assert!(
-        matches!(attribute(&asked, "url.path"), Some(any_value::Value::StringValue(p)) if p.contains("/containers/"))
-    );
+    let inspect = |s: &Span| {
+        let path = attribute(s, "url.path");
+        s.name == "GET"
+            && s.kind == 3
+            && matches!(path, Some(any_value::Value::StringValue(p)) if p.contains("/containers/"))
+    };
+    assert!(spans(&receiver).iter().any(inspect));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pushing_takes_the_place_of_serving_where_no_address_is_given() {
+    let receiver = Receiver::default();
+    let endpoint = receiver.listen().await;
+    let dir = crate::common::tree(&[(
+        "kina.yml",
+        &format!("web: {{listen-address: []}}\notlp: {{endpoint: 'http://{endpoint}'}}\n"),
+    )]);
+    let child = std::process::Command::new(env!("CARGO_BIN_EXE_kina-exporter"))
+        .args(ALONE)
+        .args(["--otlp.interval=200ms", "--config.file"])
+        .arg(dir.path().join("kina.yml"))
+        .spawn();
+    let child = crate::common::Running(child.unwrap());
+    receiver.wait_for(2).await;
+    assert!(!points(&receiver).is_empty());
+    let process = format!("/proc/{}", child.0.id());
+    let links =
+        std::fs::read_dir(format!("{process}/fd")).unwrap().flatten().flat_map(|e| std::fs::read_link(e.path()));
+    let own: Vec<String> = links.map(|l| l.display().to_string()).collect();
+    let table = |name: &str| std::fs::read_to_string(format!("{process}/net/{name}")).unwrap_or_default();
+    for line in (table("tcp") + &table("tcp6")).lines() {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        // 0A is a socket that listens.
+        assert!(columns[3] != "0A" || !own.contains(&format!("socket:[{}]", columns[9])), "{line}");
+    }
+}
+
+/// `VmRSS`, in bytes.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Points by metric, attributes and time; how often each came.
+fn points(receiver: &Receiver) -> BTreeMap<String, usize> {
+    let mut all = BTreeMap::new();
+    let got = receiver.got();
+    let metrics = got.iter().filter(|g| !g.is_traces()).map(|g| g.metrics()).collect::<Vec<_>>();
+    let resources = metrics.iter().flat_map(|r| &r.resource_metrics);
+    for metric in resources.flat_map(|r| &r.scope_metrics).flat_map(|s| &s.metrics) {
+        let mut add =
+            |attributes: &Vec<_>, time| *all.entry(format!("{} {attributes:?} {time}", metric.name)).or_default() += 1;
+        match metric.data.as_ref().unwrap() {
+            Data::Gauge(g) => g.data_points.iter().for_each(|p| add(&p.attributes, p.time_unix_nano)),
+            Data::Sum(s) => s.data_points.iter().for_each(|p| add(&p.attributes, p.time_unix_nano)),
+            Data::Histogram(h) => h.data_points.iter().for_each(|p| add(&p.attributes, p.time_unix_nano)),
+            Data::ExponentialHistogram(h) => h.data_points.iter().for_each(|p| add(&p.attributes, p.time_unix_nano)),
+            Data::Summary(s) => s.data_points.iter().for_each(|p| add(&p.attributes, p.time_unix_nano)),
+        }
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_is_away_costs_neither_memory_nor_time_and_gets_everything_once() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let endpoint = format!("--otlp.endpoint=http://{address}");
+    // A push a tenth of a second: half a minute of these is half an hour of the usual ones a minute.
+    let args = [&endpoint, "--otlp.interval=100ms", "--otlp.queue-bytes=300000", "--otlp.timeout=5s"];
+    let exporter = Exporter::start_in(&[&ALONE[..], &args].concat(), &[("OTEL_TRACES_EXPORTER", "none")]);
+    let dropped =
+        || exporter.scrape().value("kina_otlp_dropped_items_total", &[("reason", "queue_full")]).unwrap_or(0.0);
+    let full = wait_for("the queue to be full", Duration::from_secs(60), || Some(dropped()).filter(|d| *d > 0.0));
+    let (before, mut slowest) = (resident(exporter.pid()), Duration::ZERO);
+    // As much again as has been dropped, many times over.
+    wait_for("many more pushes", Duration::from_secs(90), || {
+        let begin = Instant::now();
+        let now = dropped();
+        slowest = slowest.max(begin.elapsed());
+        let waiting = exporter.scrape().must("kina_otlp_queue_requests", &[("signal", "metrics")]);
+        assert!((1.0..100.0).contains(&waiting), "{waiting} requests in 300 kB");
+        (now > full + 10_000.0).then_some(())
+    });
+    let grown = resident(exporter.pid()).saturating_sub(before);
+    assert!(grown < 2 << 20, "{grown} bytes more after as many pushes again");
+    assert!(slowest < Duration::from_secs(2), "a scrape took {slowest:?}: shorter than any attempt's time-out of 5 s");
+
+    let receiver = Receiver::default();
+    receiver.serve(tokio::net::TcpListener::bind(address).await.unwrap(), None);
+    receiver.wait_for(20).await;
+    assert_eq!(exporter.terminate(), Some(0), "what waits is flushed");
+    let points = points(&receiver);
+    let twice = points.iter().find(|(_, n)| **n > 1);
+    assert!(twice.is_none(), "sent twice: {twice:?}");
+    assert!(points.len() > 1000);
+}
+
+/// `KINA_PROMETHEUS_3` names a Prometheus 3: Debian's has no receiver of OTLP.
+#[tokio::test(flavor = "multi_thread")]
+async fn prometheus_3_has_the_same_series_from_otlp_as_from_a_scrape() {
+    let Some(program) = std::env::var_os("KINA_PROMETHEUS_3") else {
+        eprintln!("skipped: KINA_PROMETHEUS_3 names no Prometheus 3");
+        return;
+    };
+    let Some(docker) = Docker::get() else { return };
+    let prometheus = Prometheus::run(program.as_ref(), &["--web.enable-otlp-receiver"], "global: {}\n");
+    let containers = ["a", "b"].map(|tag| {
+        docker.docker(&["tag", IMAGE, &format!("kina-test-otlp:{tag}")]);
+        docker.run_image(&[], &format!("kina-test-otlp:{tag}"), &["sleep", "600"])
+    });
+    let args = [
+        format!("--runtime.docker.socket={}", docker.socket.display()),
+        "--containers.image-include=kina-test-otlp:.*".into(),
+        format!("--otlp.endpoint=http://{}/api/v1/otlp", prometheus.address),
+        "--otlp.interval=1s".into(),
+    ];
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let exporter = Exporter::start(&args);
+    wait_for("both containers", Duration::from_secs(30), || {
+        let found = prometheus.query("count by (container_name) (container_memory_usage_bytes{container_name!=\"\"})");
+        (found.len() == 2).then_some(())
+    });
+    // Prometheus takes no traces, and none are sent there: a push that fails would be counted.
+    assert!(exporter.log().contains("takes no traces"), "{}", exporter.log());
+    assert_eq!(exporter.scrape().value("kina_otlp_failed_items_total", &[]), None, "{}", exporter.log());
+
+    let sent = exporter.scrape().must("kina_otlp_sent_items_total", &[("signal", "metrics")]);
+    wait_for("another push", Duration::from_secs(20), || {
+        (exporter.scrape().must("kina_otlp_sent_items_total", &[("signal", "metrics")]) > sent + 100.0).then_some(())
+    });
+    // Each series of ours is there, under the name that it has on /metrics, as often.
+    let scrape = exporter.scrape();
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for s in scrape.samples.iter().filter(|s| {
+        s.name.starts_with("kina_") && !s.name.starts_with("kina_otlp_") && !s.name.starts_with("kina_http_")
+    }) {
+        *counts.entry(&s.name).or_default() += 1;
+    }
+    assert!(counts.len() > 25, "{counts:?}");
+    for (name, want) in counts {
+        let found = prometheus.value(&format!("count({name})")).unwrap_or(0.0);
+        assert_eq!(found, want as f64, "{name}");
+    }
+    for c in &containers {
+        let labels = format!("container_name=\"{}\",container_id=\"{}\"", c.name, c.id);
+        let rss = prometheus.value(&format!("container_memory_usage_bytes{{{labels}}}")).unwrap();
+        let scraped = scrape.must("container_memory_usage_bytes", &[("name", &c.name)]);
+        assert!((rss - scraped).abs() <= 1048576.0, "{rss} {scraped}");
+    }
+    drop(exporter);
+    let merged = Exporter::start(&[&args[..], &["--otlp.identity=resource"]].concat());
+    wait_for("a warning", Duration::from_secs(10), || {
+        merged.log().contains("it merges the series of all").then_some(())
+    });
 }

@@ -21,11 +21,16 @@ impl Prometheus {
             skip("prometheus is not installed");
             return None;
         };
-        let dir = tempfile::tempdir().unwrap();
         let config = format!(
             "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n{more}\nscrape_configs:\n\
              - job_name: kina\n  static_configs: [{{targets: ['{target}']}}]\n"
         );
+        Some(Self::run(&program, flags, &config))
+    }
+
+    /// Starts this one with this configuration.
+    pub fn run(program: &std::path::Path, flags: &[&str], config: &str) -> Prometheus {
+        let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
@@ -43,7 +48,7 @@ impl Prometheus {
         wait_for("Prometheus to be ready", Duration::from_secs(30), || {
             http(address, "GET", "/-/ready", &[], &[]).filter(|r| r.status == 200)
         });
-        Some(prometheus)
+        prometheus
     }
 
     /// The result of an instant query.

@@ -40,8 +40,8 @@ impl Got {
         self.headers["content-type"] == "application/grpc"
     }
 
-    /// The message, out of its frame and compression.
-    pub fn message<M: Message + Default + serde::de::DeserializeOwned>(&self) -> M {
+    /// The body, out of its frame and compression.
+    pub fn plain(&self) -> Vec<u8> {
         let gzip =
             ["content-encoding", "grpc-encoding"].iter().any(|h| self.headers.get(*h).is_some_and(|v| v == "gzip"));
         let mut body = &self.body[..];
@@ -57,6 +57,11 @@ impl Got {
             true => _ = flate2::read::GzDecoder::new(body).read_to_end(&mut plain).unwrap(),
             false => plain = body.to_vec(),
         }
+        plain
+    }
+
+    pub fn message<M: Message + Default + serde::de::DeserializeOwned>(&self) -> M {
+        let plain = self.plain();
         if self.headers["content-type"] == "application/json" {
             return serde_json::from_slice(&plain).unwrap();
         }
