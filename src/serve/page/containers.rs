@@ -2,7 +2,7 @@
 
 use std::fmt::{Result, Write};
 
-use super::html::{Bar, Esc, UNKNOWN, bytes, duration, number, percent, short, trimmed};
+use super::html::{self, Bar, Esc, UNKNOWN, bytes, duration, number, percent, short, trimmed};
 use super::{Page, ROWS, View};
 use crate::probe::Answer;
 use crate::root::Nanos;
@@ -127,11 +127,7 @@ fn row(facts: &ContainerFacts, scale: &Scale, out: &mut String) -> Result {
 fn name(facts: &ContainerFacts, out: &mut String) -> Result {
     let c = &facts.container;
     let i = &c.identity;
-    // Without a runtime that names it, a container's name is its id.
-    let full = display_name(facts);
-    let is_id = full.len() == 64 && full.bytes().all(|b| b.is_ascii_hexdigit());
-    let name = if is_id { short_id(full) } else { short(full, 80) };
-    write!(out, "<td role=cell class=name><b>{}</b>", Esc(&name))?;
+    write!(out, "<td role=cell class=name><b>{}</b>", Esc(&html::name(display_name(facts))))?;
     if c.healthy == Some(false) {
         out.write_str(" <span class=\"tag no\">unhealthy</span>")?;
     }
@@ -141,13 +137,8 @@ fn name(facts: &ContainerFacts, out: &mut String) -> Result {
     if !i.image.is_empty() {
         write!(out, "<span class=sub>{}</span>", Esc(&short(&i.image, 90)))?;
     }
-    let id = if c.runtime == RuntimeKind::Cgroup { String::new() } else { short_id(&c.native_id) };
+    let id = if c.runtime == RuntimeKind::Cgroup { String::new() } else { c.native_id.chars().take(12).collect() };
     write!(out, "<span class=sub>{} <code>{}</code></span></td>", c.runtime.name(), Esc(&id))
-}
-
-/// Twelve characters of a long hexadecimal id, as the runtimes' own commands show it.
-fn short_id(id: &str) -> String {
-    id.chars().take(12).collect()
 }
 
 fn cell(sort: Sort, main: &str, sub: &str, bar: Option<Bar<'_>>, out: &mut String) -> Result {

@@ -34,6 +34,12 @@ pub fn short(text: &str, chars: usize) -> String {
     }
 }
 
+/// A container's name. Of one that no runtime names it is its id: then the twelve digits that commands show.
+pub fn name(text: &str) -> String {
+    let is_id = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    if is_id { text[..12].to_owned() } else { short(text, 80) }
+}
+
 /// `1.5 GiB`.
 pub fn bytes(n: f64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];

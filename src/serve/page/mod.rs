@@ -1,4 +1,5 @@
-//! `/`: a page that says at a glance what runs and what it uses. Server-rendered; no script, nothing loaded from elsewhere.
+//! `/`: a page that says at a glance what runs and what it uses. Server-rendered and whole without its script, which only
+//! keeps it up to date; nothing is loaded from elsewhere.
 
 mod advice;
 mod containers;
@@ -81,7 +82,7 @@ pub(super) async fn answer(app: &App, query: &str) -> Response<Body> {
     let nonce = nonce();
     let mut response = with_type(StatusCode::OK, "text/html; charset=utf-8", page.render(&nonce));
     let policy = format!(
-        "default-src 'none'; style-src 'nonce-{nonce}'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     );
     let headers = response.headers_mut();
     if let Ok(policy) = HeaderValue::from_str(&policy) {
@@ -92,12 +93,13 @@ pub(super) async fn answer(app: &App, query: &str) -> Response<Body> {
     response
 }
 
-/// Lets the page's own style sheet in, and none that a hostile name could smuggle.
+/// Lets the page's own style sheet and script in, and none that a hostile name could smuggle.
 fn nonce() -> String {
     format!("{:016x}{:016x}", RandomState::new().hash_one(0), RandomState::new().hash_one(1))
 }
 
 const STYLE: &str = include_str!("style.css");
+const SCRIPT: &str = include_str!("live.js");
 const MARK: &str = "<svg viewBox=\"0 0 32 32\" aria-hidden=true><rect width=32 height=32 rx=8 fill=\"#2f74d0\" />\
     <path d=\"M8 22V15M13.3 22V10M18.7 22v-5M24 22V8\" stroke=\"#fff\" stroke-width=3 stroke-linecap=round /></svg>";
 /// The same, as a data URL.
@@ -120,7 +122,7 @@ impl Page<'_> {
         let mut found = found(&self.collection.snapshot, &self.view.search);
         self.view.sort.apply(&mut found);
         containers::table(self, &found, out)?;
-        advice::section(self, out)?;
+        advice::section(self, &found, out)?;
         starts::section(self, out)?;
         out.write_str("<div class=two>")?;
         machine::collectors(self, out)?;
@@ -128,7 +130,7 @@ impl Page<'_> {
         machine::capabilities(self, out)?;
         self.links(out)?;
         out.write_str("</div></div>")?;
-        self.end(out)
+        self.end(out, nonce)
     }
 
     fn begin(&self, out: &mut String, nonce: &str) -> std::fmt::Result {
@@ -149,7 +151,7 @@ impl Page<'_> {
             Some(seconds) => format!("Refreshing every {seconds} s: stop"),
             None => format!("Refresh every {REFRESH_OFFERED} s"),
         };
-        write!(out, "<a href=\"{}\">{offer}</a></nav></header><main>", other.href())
+        write!(out, "<a id=refresh href=\"{}\">{offer}</a></nav></header><main>", other.href())
     }
 
     fn links(&self, out: &mut String) -> std::fmt::Result {
@@ -174,11 +176,12 @@ impl Page<'_> {
         out.write_str("</ul></section>")
     }
 
-    fn end(&self, out: &mut String) -> std::fmt::Result {
+    fn end(&self, out: &mut String, nonce: &str) -> std::fmt::Result {
         let up = self.app.engine.shared().root.clock.boot() - self.app.started;
         write!(
             out,
-            "</main><footer>Up {}. Rates are since the previous collection, seconds ago.</footer></html>",
+            "</main><footer>Up {}. Rates are since the previous collection, seconds ago.</footer>\
+             <script nonce={nonce}>{SCRIPT}</script></html>",
             duration(up)
         )
     }

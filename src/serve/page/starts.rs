@@ -44,7 +44,7 @@ fn extent(record: &StartRecord) -> Nanos {
 }
 
 fn row(record: &StartRecord, scale: Nanos, now: Nanos, out: &mut String) -> fmt::Result {
-    let name = if record.name.is_empty() { short(&record.key.id, 12) } else { short(&record.name, 60) };
+    let name = super::html::name(if record.name.is_empty() { &record.key.id } else { &record.name });
     write!(out, "<tr><td class=name><b>{}</b><span class=sub>{}</span>", Esc(&name), Esc(&short(&record.image, 80)))?;
     let when = record.running.or(record.requested).map(|at| super::html::duration(now - at));
     let ago = when.map_or(String::new(), |when| format!("<span class=sub>{when} ago</span>"));
