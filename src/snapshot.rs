@@ -328,6 +328,8 @@ pub struct HostFacts {
     /// Accumulated joules by domain (`package-0`, `dram-0` …).
     pub energy: Vec<(Arc<str>, f64)>,
     pub on_battery: Option<bool>,
+    /// Uncompressed ÷ compressed size of what the machine's zram devices hold.
+    pub zram_ratio: Option<f64>,
 }
 
 impl HostFacts {

@@ -208,6 +208,8 @@ figures! {
         "memory efficiency below this is an alert";
     DEGRADED_CPU_UTILIZATION = "degraded_cpu_utilization" Role::Alert, Ratio 0.9,
         "share of the allocated cores in use above this is an alert";
+    STALE_SOURCE = "stale_source" Role::Alert, Seconds 300.0,
+        "a source that is read in the background and has not answered for longer than this is an alert";
     SLO_MINIMUM_EVENTS = "slo_minimum_events" Role::Alert, Count 20.0,
         "events in the longer window below which a service level is not judged";
     SLO_MINIMUM_BAD_EVENTS = "slo_minimum_bad_events" Role::Alert, Count 3.0,

@@ -51,13 +51,17 @@ fn reduce_cores(c: &mut Case<'_>) {
     if recommended >= cores {
         return;
     }
-    let finding = format_args!(
-        "it uses {} of its {cores:.1} cores, below {}",
-        percent(efficiency),
-        percent(c.targets.get(targets::LOW_CPU_EFFICIENCY))
-    );
-    let advice = format_args!("reduce its cores from {cores:.1} to {recommended:.1}");
-    c.recommend(Action::ReduceCores, finding, advice, to(Some(cores), recommended));
+    let (used, limit) = (percent(efficiency), percent(c.targets.get(targets::LOW_CPU_EFFICIENCY)));
+    let figures = to(Some(cores), recommended);
+    if m.whole_machine {
+        let finding =
+            format_args!("it may use all {cores} cores of the machine and uses {used} of them, below {limit}");
+        c.recommend(Action::ReduceCores, finding, format_args!("limit it to {recommended:.1} cores"), figures);
+    } else {
+        let finding = format_args!("it uses {used} of its {cores:.1} cores, below {limit}");
+        let advice = format_args!("reduce its cores from {cores:.1} to {recommended:.1}");
+        c.recommend(Action::ReduceCores, finding, advice, figures);
+    }
 }
 
 fn power(c: &mut Case<'_>) {

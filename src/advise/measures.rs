@@ -27,6 +27,7 @@ pub enum Measure {
     Throughput,
     CacheHitRate,
     IoLatency,
+    Thermal,
 }
 
 impl Measure {
@@ -51,6 +52,7 @@ impl Measure {
             Self::Iops => "block I/O counters, over two collections",
             Self::Throughput => "block I/O counters, over two collections",
             Self::CacheHitRate => "bytes its processes read and block I/O counters, over two collections",
+            Self::Thermal => "the machine's thermal state (a thermal zone with a trip point, or macOS)",
             Self::IoLatency => "latency of its requests or of its devices, over two collections",
         }
     }
@@ -71,11 +73,13 @@ pub struct Measures {
     pub memory_pressure: Option<f64>,
     /// Refaults a second.
     pub refaults: Option<f64>,
-    /// Uncompressed ÷ compressed size, as zswap reports it.
+    /// Uncompressed ÷ compressed size: of the container's own pages in zswap, else of what the machine's zram holds.
     pub compression_ratio: Option<f64>,
     pub cpu_intensity: Option<f64>,
     pub cpu_efficiency: Option<f64>,
     pub allocated_cores: Option<f64>,
+    /// Nothing but the machine's size limits its cores.
+    pub whole_machine: bool,
     pub core_types: bool,
     /// CPU seconds a joule.
     pub power_efficiency: Option<f64>,
@@ -86,6 +90,8 @@ pub struct Measures {
     pub throughput: Option<f64>,
     pub cache_hit_rate: Option<f64>,
     pub io_latency: Option<f64>,
+    /// The machine tells its thermal state.
+    pub thermal: bool,
 }
 
 /// Counters of the collection before, for rates that the snapshot does not have.
@@ -157,10 +163,11 @@ impl Measures {
             cold_memory: bytes(m.inactive_anon),
             memory_pressure: share(grown(now.memory_waiting_us, before.memory_waiting_us).map(|us| us / 1e6), elapsed),
             refaults: m.refault_rate,
-            compression_ratio: share(bytes(m.zswapped), bytes(m.zswap)),
+            compression_ratio: share(bytes(m.zswapped), bytes(m.zswap)).or(host.zram_ratio),
             cpu_intensity: share(f.cpu.user_rate_cores, cores),
             cpu_efficiency: share(f.cpu.usage_rate_cores, cores),
             allocated_cores: cores,
+            whole_machine: cores.is_some() && cores == host.cpus_online.map(f64::from),
             core_types: host.cores_by_type.is_some_and(|[p, e]| p > 0 && e > 0),
             power_efficiency: share(cpu_seconds, joules),
             fanout: f.sockets.fanout.map(f64::from),
@@ -173,6 +180,7 @@ impl Measures {
                 grown(now.logical_read, before.logical_read),
             )
             .map(|missed| (1.0 - missed).max(0.0)),
+            thermal: host.thermal.is_some(),
             io_latency: own_latency(now, before).or_else(|| devices.latency_of(f)),
         }
     }
@@ -198,6 +206,7 @@ impl Measures {
             Measure::Throughput => self.throughput.is_some(),
             Measure::CacheHitRate => self.cache_hit_rate.is_some(),
             Measure::IoLatency => self.io_latency.is_some(),
+            Measure::Thermal => self.thermal,
         }
     }
 }

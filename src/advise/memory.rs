@@ -129,7 +129,7 @@ struct Expected(Option<f64>);
 impl Display for Expected {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(ratio) => write!(f, "; zswap reports {ratio:.1} to 1 here"),
+            Some(ratio) => write!(f, "; it shrinks {ratio:.1} to 1 here"),
             None => f.write_str("; nothing here reports a compression ratio"),
         }
     }

@@ -86,7 +86,7 @@ actions! {
     AssignPerformanceCores = "assign_performance_cores", Cpu [CpuIntensity, CoreTypes];
     AssignEfficiencyCores = "assign_efficiency_cores", Cpu [CpuIntensity, CoreTypes];
     ReduceCores = "reduce_cores", Cpu [CpuEfficiency];
-    MitigateThermal = "mitigate_thermal", Cpu [];
+    MitigateThermal = "mitigate_thermal", Cpu [Thermal];
     PreferPowerEfficiency = "prefer_power_efficiency", Cpu [PowerEfficiency, CpuIntensity];
     DedicatedNetwork = "dedicated_network", Network [Fanout];
     ReduceLatency = "reduce_latency", Network [RoundTrip];
@@ -472,12 +472,19 @@ fn start_advice(c: &mut Case<'_>, action: Action, why: fmt::Arguments<'_>) {
             c.recommend(action, why, advice, Figures::default());
         }
         Action::CapStartupResources => {
-            let (cpus, memory) = (t.get(targets::STARTUP_CPUS), bytes(t.get(targets::STARTUP_MEMORY)));
-            let figures = from_to(c.container.vm.as_ref().and_then(|vm| vm.cpus), cpus);
-            let advice = format_args!("start the VM within {cpus} CPUs and {memory}, and grow it later");
+            let (cpus, memory) = (t.get(targets::STARTUP_CPUS), t.get(targets::STARTUP_MEMORY));
+            let vm = c.container.vm.as_ref();
+            // Of two figures, the one that is too large.
+            let cores = vm.and_then(|vm| vm.cpus).filter(|n| *n > cpus).map(|n| from_to(Some(n), cpus));
+            let size = vm.and_then(|vm| vm.memory_bytes).map(|n| from_to(Some(n as f64), memory));
+            let figures = cores.or(size).unwrap_or_default();
+            let advice = format_args!("start the VM within {cpus} CPUs and {}, and grow it later", bytes(memory));
             c.recommend(action, why, advice, figures);
         }
-        _ => c.recommend(action, why, format_args!("mend each setting named"), Figures::default()),
+        _ => {
+            let advice = format_args!("mend what is named: no swap, a minimal initrd or none, virtio devices");
+            c.recommend(action, why, advice, Figures::default());
+        }
     }
 }
 

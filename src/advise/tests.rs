@@ -184,6 +184,20 @@ fn cold_memory_is_compressed_only_under_pressure() {
     assert_eq!(given.items[0].figures.savings_bytes, Some(60.0 * MIB as f64));
 }
 
+#[test]
+fn the_machines_zram_tells_a_ratio_where_zswap_does_not() {
+    let mut advisor = Advisor::default();
+    let mut f = facts();
+    f.memory.inactive_anon = Some(100 * MIB);
+    f.pressure.memory_some_us = Some(0);
+    let host = HostFacts { zram_ratio: Some(4.0), ..HostFacts::default() };
+    run(&mut advisor, &Snapshot { host: host.clone(), ..snapshot(vec![f.clone()]) });
+    f.pressure.memory_some_us = Some(200_000);
+    let given = run(&mut advisor, &Snapshot { host, boot: 110 * SECOND, ..snapshot(vec![f]) });
+    assert!(given.items[0].advice.ends_with("it shrinks 4.0 to 1 here"), "{}", given.items[0].advice);
+    assert_eq!(given.items[0].figures.recommended, Some(25.0 * MIB as f64));
+}
+
 fn hybrid() -> HostFacts {
     HostFacts { cores_by_type: Some([8, 4]), ..HostFacts::default() }
 }
@@ -231,6 +245,35 @@ fn cores_are_reduced_below_a_third_in_use_and_never_under_the_minimum() {
     assert_eq!(with(4.0), Some(2.8));
     assert_eq!(with(0.6), Some(0.5));
     assert_eq!(with(0.5), None);
+}
+
+#[test]
+fn cores_that_nothing_limits_are_said_to_be_the_machines() {
+    let said = |cpus_online| {
+        let mut f = facts();
+        cpu(0.2, 0.0)(&mut f);
+        let s = Snapshot { host: HostFacts { cpus_online, ..HostFacts::default() }, ..snapshot(vec![f]) };
+        let advice = run(&mut Advisor::default(), &s);
+        (advice.items[0].finding.clone(), advice.items[0].advice.clone())
+    };
+    let (finding, advice) = said(Some(2));
+    assert_eq!(finding, "it may use all 2 cores of the machine and uses 10 % of them, below 30 %");
+    assert_eq!(advice, "limit it to 1.4 cores");
+    assert_eq!(said(Some(8)).1, "reduce its cores from 2.0 to 1.4");
+}
+
+#[test]
+fn a_vm_too_large_in_one_way_has_the_figure_of_that() {
+    let figures = |cpus, memory| {
+        let mut c = named("web");
+        c.vm = Some(VmSettings { cpus: Some(cpus), memory_bytes: Some(memory), ..VmSettings::default() });
+        let s = snapshot(vec![ContainerFacts { container: Arc::new(c), ..ContainerFacts::default() }]);
+        let mut out = Advice::default();
+        Advisor::default().advise(&s, |_| Some(1.6), &Targets::default(), &mut out);
+        (out.items[0].figures.current, out.items[0].figures.recommended)
+    };
+    assert_eq!(figures(5.0, 3 * GIB), (Some(5.0), Some(4.0)));
+    assert_eq!(figures(4.0, 3 * GIB), (Some(3.0 * GIB as f64), Some(2.0 * GIB as f64)));
 }
 
 #[test]
@@ -364,7 +407,8 @@ fn a_rule_without_its_inputs_says_what_is_missing() {
     let of = |a| missing.iter().find(|m| m.action == a);
     let memory = of(Action::ReduceAllocation).expect("no limit is set");
     assert_eq!((memory.measures.as_slice(), memory.containers), (&[Measure::MemoryEfficiency][..], 2));
-    assert!(of(Action::ShareLibraries).is_none() && of(Action::MitigateThermal).is_none(), "these need nothing");
+    assert!(of(Action::ShareLibraries).is_none(), "this needs nothing");
+    assert_eq!(of(Action::MitigateThermal).expect("no zone").measures, [Measure::Thermal]);
     let with_limit = given_missing(memory_facts());
     assert!(!with_limit.contains(&Action::ReduceAllocation));
 }

@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::figure::{Bound, Figure};
 use super::io::{self, Pattern};
+use crate::kernel::topology::{self, CoreType, Topology};
 use crate::root::{Nanos, Root, SECOND};
 use crate::targets::{self, FigureId, Role, Targets};
 
@@ -71,7 +72,8 @@ impl Runtime {
         let pair = self.pair().await;
         add(targets::BASELINE_MEMORY_OVERHEAD, self.overhead(&pair));
         add(targets::BASELINE_NETWORK_LATENCY, self.latency(&pair).await);
-        add(targets::BASELINE_PERFORMANCE_CORES, self.cpu().await);
+        add(targets::BASELINE_PERFORMANCE_CORES, self.cpu(CoreType::Performance).await);
+        add(targets::BASELINE_EFFICIENCY_CORES, self.cpu(CoreType::Efficiency).await);
         for (id, pattern) in [
             (targets::BASELINE_SEQUENTIAL_READ, Pattern::SequentialRead),
             (targets::BASELINE_SEQUENTIAL_WRITE, Pattern::SequentialWrite),
@@ -188,17 +190,23 @@ impl Runtime {
         Ok((mean / 1e3, "mean of 20 echoes".into()))
     }
 
-    /// How much of one core a busy container gets: its CPU time by its own clock over the time that passed.
-    async fn cpu(&self) -> Result<(f64, String), String> {
+    /// How much of one core of a type a busy container gets: its CPU time by its own clock over the time that passed.
+    async fn cpu(&self, kind: CoreType) -> Result<(f64, String), String> {
+        let cpus = cpus_of(&self.root, kind)?;
+        let pinned = cpus.as_ref().map(|list| format!("--cpuset-cpus={list}"));
         let busy = "time sh -c 'i=0; while [ $i -lt 2000000 ]; do i=$((i+1)); done' 2>&1";
         let name = self.container(3);
-        let text =
-            self.run(&["run", "--rm", "--name", &name, &self.image, "sh", "-c", &format!("({busy}) 2>&1")]).await?;
+        let script = format!("({busy}) 2>&1");
+        let mut args = vec!["run", "--rm", "--name", &name];
+        args.extend(pinned.as_deref());
+        args.extend([&self.image, "sh", "-c", &script]);
+        let text = self.run(&args).await?;
         let part = |label: &str| text.lines().find_map(|l| seconds(l.trim().strip_prefix(label)?));
         let (Some(real), Some(user), Some(system)) = (part("real"), part("user"), part("sys")) else {
             return Err(format!("time printed {text:?}"));
         };
-        Ok(((user + system) / real, format!("{:.2} s of CPU in {real:.2} s", user + system)))
+        let place = cpus.map_or("any core".to_owned(), |list| format!("CPUs {list}"));
+        Ok(((user + system) / real, format!("{:.2} s of CPU in {real:.2} s, on {place}", user + system)))
     }
 
     /// This program within a container, on its writable layer; the host's libraries are lent to it.
@@ -221,6 +229,20 @@ impl Runtime {
         for n in 0..5 {
             let _ = self.run(&["rm", "-f", &self.container(n)]).await;
         }
+    }
+}
+
+/// The CPUs of a type, as `--cpuset-cpus` takes them; None where the machine has one kind of core, which then counts as
+/// the performance kind.
+fn cpus_of(root: &Root, kind: CoreType) -> Result<Option<String>, String> {
+    let known = topology::read(root).ok().filter(Topology::is_hybrid);
+    match (known, kind) {
+        (Some(t), _) => {
+            let cpus = t.online.iter().filter(|&&cpu| t.core_type(cpu) == Some(kind));
+            Ok(Some(cpus.map(u32::to_string).collect::<Vec<_>>().join(",")))
+        }
+        (None, CoreType::Performance) => Ok(None),
+        (None, CoreType::Efficiency) => Err("this machine has one kind of core, or does not tell".into()),
     }
 }
 
@@ -278,6 +300,24 @@ mod tests {
             proportional("7f00-7fff ---p 0 00:00 0 [rollup]\nRss:  100 kB\nPss:                  42 kB\n"),
             Some(42.0)
         );
+    }
+
+    #[test]
+    fn a_busy_container_is_pinned_to_cores_of_a_type_where_there_are_two() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path(), crate::root::Clock::System);
+        let put = |path: &str, text: &str| {
+            let path = dir.path().join("sys/devices").join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put("system/cpu/online", "0-5\n");
+        assert_eq!(cpus_of(&root, CoreType::Performance), Ok(None));
+        assert!(cpus_of(&root, CoreType::Efficiency).is_err());
+        put("cpu_core/cpus", "0-3\n");
+        put("cpu_atom/cpus", "4-5\n");
+        assert_eq!(cpus_of(&root, CoreType::Performance), Ok(Some("0,1,2,3".into())));
+        assert_eq!(cpus_of(&root, CoreType::Efficiency), Ok(Some("4,5".into())));
     }
 
     #[test]

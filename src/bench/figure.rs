@@ -30,6 +30,11 @@ pub struct Figure {
 }
 
 impl Figure {
+    /// The measured value with its unit, for people.
+    fn measured(&self) -> String {
+        format!("{} {}", number(self.value), self.unit).trim_end().to_owned()
+    }
+
     pub fn new(
         name: impl Into<String>,
         value: f64,
@@ -100,8 +105,7 @@ pub fn table(figures: &[Figure]) -> String {
                 Some(false) => "NO",
                 None => "",
             };
-            let measured = format!("{} {}", number(f.value), f.unit);
-            [f.name.clone(), measured.trim_end().to_owned(), f.bound_text(), met.to_owned(), f.compared.clone()]
+            [f.name.clone(), f.measured(), f.bound_text(), met.to_owned(), f.compared.clone()]
         }))
         .collect();
     let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or_default();
@@ -116,6 +120,35 @@ pub fn table(figures: &[Figure]) -> String {
     out
 }
 
+/// Figures named `WHO: WHAT` side by side: one line a `WHAT`, one column a `WHO`. None where there is but one `WHO`.
+pub fn comparison(figures: &[Figure]) -> Option<String> {
+    let (mut who, mut what): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
+    for (a, b) in figures.iter().filter_map(|f| f.name.split_once(": ")) {
+        if !who.contains(&a) {
+            who.push(a);
+        }
+        if !what.contains(&b) {
+            what.push(b);
+        }
+    }
+    let cell = |a: &str, b: &str| {
+        let name = format!("{a}: {b}");
+        figures.iter().find(|f| f.name == name).map_or("-".to_owned(), Figure::measured)
+    };
+    let first = what.iter().map(|b| b.chars().count()).max()?.max(4);
+    let widths: Vec<usize> = who
+        .iter()
+        .map(|a| what.iter().map(|b| cell(a, b).chars().count()).max().unwrap_or(0).max(a.chars().count()))
+        .collect();
+    let line = |name: &str, cells: Vec<String>| {
+        let cells: String = cells.iter().zip(&widths).map(|(text, width)| format!("  {text:>width$}")).collect();
+        format!("{name:first$}{cells}\n")
+    };
+    let head = line("case", who.iter().map(|a| (*a).to_owned()).collect());
+    let rows = what.iter().map(|b| line(b, who.iter().map(|a| cell(a, b)).collect()));
+    (who.len() > 1).then(|| std::iter::once(head).chain(rows).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,6 +161,21 @@ mod tests {
         assert_eq!(figure(4.0, Bound::AtLeast(4.0)).met(), Some(true));
         assert_eq!(figure(3.99, Bound::AtLeast(4.0)).met(), Some(false));
         assert_eq!(figure(0.0, Bound::None).met(), None);
+    }
+
+    #[test]
+    fn runtimes_stand_side_by_side() {
+        let figure = |name: &str, value| Figure::new(name, value, "ms", Bound::None, "");
+        let all = [
+            figure("docker: start, cold", 300.0),
+            figure("docker: start, warm", 9.5),
+            figure("podman: start, cold", 400.0),
+        ];
+        assert_eq!(
+            comparison(&all).unwrap(),
+            "case          docker  podman\nstart, cold   300 ms  400 ms\nstart, warm  9.50 ms       -\n"
+        );
+        assert_eq!(comparison(&all[..2]), None);
     }
 
     #[test]

@@ -126,7 +126,7 @@ fn table(report: &Report) -> String {
 
 fn items(report: &Report, out: &mut String) -> std::fmt::Result {
     let clean = |text: &str| text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>();
-    let subjects: Vec<String> = report.recommendations.iter().map(|r| clean(&r.subject)).collect();
+    let subjects: Vec<String> = report.recommendations.iter().map(|r| short(&clean(&r.subject))).collect();
     let width = subjects.iter().map(|s| s.chars().count()).max().unwrap_or(0).clamp(7, 40);
     let action = report.recommendations.iter().map(|r| r.action.len()).max().unwrap_or(0).max(6);
     writeln!(out, "{:<width$}  {:<7}  {:<action$}  FINDING AND ADVICE", "SUBJECT", "DOMAIN", "ACTION")?;
@@ -135,6 +135,16 @@ fn items(report: &Report, out: &mut String) -> std::fmt::Result {
         writeln!(out, "{:indent$}→ {}", "", clean(&item.advice), indent = width + action + 13)?;
     }
     Ok(())
+}
+
+/// An engine's id as engines shorten it, another name to what the table has room for.
+fn short(subject: &str) -> String {
+    let is_id = subject.len() == 64 && subject.bytes().all(|b| b.is_ascii_hexdigit());
+    match subject.chars().count() {
+        _ if is_id => subject.chars().take(12).collect(),
+        0..=40 => subject.to_owned(),
+        _ => subject.chars().take(39).chain(['…']).collect(),
+    }
 }
 
 #[cfg(test)]

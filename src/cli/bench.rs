@@ -130,8 +130,12 @@ pub fn run(bench: Bench, config: &Config) -> ExitCode {
             let Containers { runtimes, image, starts, output } = args;
             let outcome =
                 tokio.block_on(baseline::measure(&baseline::Options { runtimes, image, starts }, &config.targets));
+            let shown = show(&outcome.figures, &output);
+            if let (Format::Table, Some(side_by_side)) = (output.format, figure::comparison(&outcome.figures)) {
+                print(format!("\n{side_by_side}").as_bytes());
+            }
             outcome.unmeasured.iter().for_each(|line| eprintln!("not measured: {line}"));
-            show(&outcome.figures, &output)
+            shown
         }
         Bench::Io { pattern } => match io::rate(std::path::Path::new("."), pattern) {
             Ok(rate) => print(format!("{rate:.0}\n").as_bytes()),

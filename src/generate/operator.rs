@@ -35,5 +35,5 @@ spec:
 
 pub fn file(s: &Settings) -> String {
     let groups: String = rules::groups(s).iter().map(|g| rules::body(s, g, 4)).collect();
-    format!("{HEADER}{MONITOR}{RULES}{groups}{}", alerts::group(s, 4))
+    format!("{HEADER}{MONITOR}{RULES}{groups}{}", alerts::groups(s, 4))
 }

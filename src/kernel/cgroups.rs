@@ -110,6 +110,12 @@ impl Cgroups {
             let why = "the controller is neither mounted (v1) nor available (v2)";
             set(&format!("cgroup_{controller}"), self.version(controller).is_some(), why);
         }
+        let by_core = self.v1.contains_key("cpuacct");
+        if by_core || self.v2.is_some() {
+            set("cpu_time_by_core", by_core, "cgroup v2 does not account CPU time by core");
+        }
+        // Issue to completion by container takes tracing in the kernel, or a disk of the container's own.
+        set("request_latency", false, "block requests are not traced; see the latency of devices");
         match &self.v2 {
             None => capabilities.no("pressure", "cgroup v1 has no pressure files"),
             Some(v2) => {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::file::KernelFile;
 use super::filesystems::Filesystems;
-use super::meminfo;
 use super::topology::{self, Cores};
 use super::{Context, Reader};
+use super::{meminfo, parse};
 use crate::catalog::Collector;
 use crate::root::{ReadError, Root};
 use crate::runtime::Container;
@@ -26,6 +26,7 @@ struct Files {
     counted: Vec<u8>,
     cores: Result<Cores, ReadError>,
     filesystems: Result<Filesystems, ReadError>,
+    zram: Vec<KernelFile>,
 }
 
 impl Reader for Host {
@@ -41,13 +42,18 @@ impl Reader for Host {
                 ctx.failed(COLLECTOR, e);
             }
         }
+        files.zram(host, ctx);
     }
 }
 
 impl Files {
     fn open(ctx: &Context<'_>) -> Self {
         let Root { procfs, sysfs, .. } = ctx.root;
+        let block = sysfs.join("block");
+        let devices = ctx.root.list(&block).unwrap_or_default().into_iter().filter(|name| name.starts_with("zram"));
+        let mm_stat = |name: String| KernelFile::open(&block.join(name).join("mm_stat"), ctx.budget).ok();
         Self {
+            zram: devices.filter_map(mm_stat).collect(),
             meminfo: KernelFile::open(&procfs.join("meminfo"), ctx.budget),
             online: KernelFile::open(&sysfs.join("devices/system/cpu/online"), ctx.budget),
             counted: Vec::new(),
@@ -71,12 +77,31 @@ impl Files {
             self.counted.clear();
             self.counted.extend_from_slice(online);
             self.cores = topology::read(ctx.root).map(|t| t.cores(ctx.root));
+            match self.cores.as_ref().is_ok_and(|c| c.by_type.is_some()) {
+                true => ctx.capabilities.yes("core_types"),
+                false => ctx.capabilities.no("core_types", "the machine has one kind of core, or does not tell"),
+            }
         }
         let cores = self.cores.as_ref().map_err(|e| *e)?;
         host.cpus_online = Some(cores.cpus);
         host.physical_cores = cores.physical;
         host.cores_by_type = cores.by_type;
         Ok(())
+    }
+
+    /// `orig_data_size compr_data_size …` of mm_stat (Documentation/admin-guide/blockdev/zram.rst). A device that has
+    /// gone, or was reset, holds nothing.
+    fn zram(&self, host: &mut HostFacts, ctx: &mut Context<'_>) {
+        let (mut original, mut compressed) = (0u64, 0u64);
+        for file in &self.zram {
+            let Ok(bytes) = file.read(ctx.buf) else { continue };
+            let mut numbers = parse::words(bytes).map_while(parse::number);
+            if let (Some(o), Some(c)) = (numbers.next(), numbers.next()) {
+                original = original.saturating_add(o);
+                compressed = compressed.saturating_add(c);
+            }
+        }
+        host.zram_ratio = (compressed > 0).then(|| original as f64 / compressed as f64);
     }
 
     fn filesystems(&mut self, host: &mut HostFacts, ctx: &mut Context<'_>) -> Result<(), ReadError> {

@@ -76,6 +76,8 @@ fn apple(shared: &Arc<Shared>, tasks: &mut JoinSet<()>) {
         shared.ctx.capabilities.no(RuntimeKind::Apple.name(), DISABLED);
     } else if apple.command.is_some() || cfg!(target_os = "macos") {
         tasks.spawn(super::apple::watch::run(shared.clone(), shared.ctx.directory.pending()));
+    } else {
+        shared.ctx.capabilities.no(RuntimeKind::Apple.name(), "not a Mac, and no command is named");
     }
 }
 

@@ -35,7 +35,7 @@ fn value_of(path: &Path, key: &str) -> f64 {
 }
 
 /// The block device that a file system is on; of a partition, the whole disk.
-fn disk_of(path: &Path) -> String {
+pub fn disk_of(path: &Path) -> String {
     use std::os::unix::fs::MetadataExt;
     let dev = std::fs::metadata(path).unwrap().dev();
     let link = std::fs::canonicalize(format!("/sys/dev/block/{}:{}", libc::major(dev), libc::minor(dev))).unwrap();

@@ -53,6 +53,8 @@ fn memory_cores_file_systems_and_devices_of_a_recorded_machine() {
         ),
         ("sys/block/vda/size", "1\n"),
         ("sys/block/vdb/size", "1\n"),
+        ("sys/block/zram0/mm_stat", "3000000 1000000 1048576 0 1048576 0 0 0 0\n"),
+        ("sys/block/zram1/mm_stat", "       0        0        0 0 0 0 0 0 0\n"),
         ("sys/devices/system/cpu/online", "0-2\n"),
         ("sys/devices/system/cpu/cpu0/topology/thread_siblings_list", "0-1\n"),
         ("sys/devices/system/cpu/cpu1/topology/thread_siblings_list", "0-1\n"),
@@ -80,6 +82,7 @@ fn memory_cores_file_systems_and_devices_of_a_recorded_machine() {
     assert_eq!(latency("vda", "read"), Some((2.5, 10)));
     assert_eq!(latency("vda", "write"), Some((1.0, 4)));
     assert_eq!(latency("vdb", "read"), None, "no I/O yet, no latency");
+    assert_eq!(collected.0.snapshot.host.zram_ratio, Some(3.0));
 
     put(dir.path(), "sys/devices/system/cpu/online", "0-1\n");
     put(dir.path(), "proc/meminfo", "MemTotal: many kB\nSwapTotal: 7 kB\n");

@@ -15,6 +15,7 @@ mod collected;
 mod common;
 mod config;
 mod cost;
+mod dashboards;
 mod e2e;
 mod expose;
 mod golden;

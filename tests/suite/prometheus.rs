@@ -1,6 +1,7 @@
 //! A real Prometheus scrapes the real exporter, in each format that it offers.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -13,23 +14,37 @@ pub struct Prometheus {
     _dir: tempfile::TempDir,
 }
 
+/// The Prometheus that is installed; None (and a word why) where there is none.
+pub fn installed() -> Option<PathBuf> {
+    let found = which("prometheus");
+    if found.is_none() {
+        skip("prometheus is not installed");
+    }
+    found
+}
+
+/// One of version 3, which Debian has not: `KINA_PROMETHEUS3` names it, with promtool beside it.
+pub fn version_3() -> Option<PathBuf> {
+    let named = std::env::var_os("KINA_PROMETHEUS3").map(PathBuf::from);
+    if named.is_none() {
+        eprintln!("KINA_PROMETHEUS3 names no Prometheus 3");
+    }
+    named
+}
+
 impl Prometheus {
-    /// Starts one that scrapes `target` as job `kina` every second. `more` is appended to its configuration file; None
-    /// where Prometheus is not installed.
-    pub fn start(target: SocketAddr, flags: &[&str], more: &str) -> Option<Prometheus> {
-        let Some(program) = which("prometheus") else {
-            skip("prometheus is not installed");
-            return None;
-        };
+    /// Starts one that scrapes `target` as job `kina` every second. `global` and `more` are put into its configuration
+    /// file: into its global section, and beside that.
+    pub fn start(program: &Path, target: SocketAddr, flags: &[&str], global: &str, more: &str) -> Prometheus {
         let config = format!(
-            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n{more}\nscrape_configs:\n\
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s{global}}}\n{more}\nscrape_configs:\n\
              - job_name: kina\n  static_configs: [{{targets: ['{target}']}}]\n"
         );
-        Some(Self::run(&program, flags, &config))
+        Self::run(program, flags, &config)
     }
 
     /// Starts this one with this configuration.
-    pub fn run(program: &std::path::Path, flags: &[&str], config: &str) -> Prometheus {
+    pub fn run(program: &Path, flags: &[&str], config: &str) -> Prometheus {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
@@ -86,14 +101,14 @@ fn encode(text: &str) -> String {
         .collect()
 }
 
-fn scraped_with(flags: &[&str], native: bool) {
+fn scraped_with(program: &Path, flags: &[&str], global: &str, native: bool) {
     let Some(docker) = Docker::get() else { return };
     let server = docker.run(&[], &["sh", "-c", "tail -f /dev/null | nc -l -p 7000 > /dev/null"]);
     let address = wait_for("an address", Duration::from_secs(10), || Some(server.address()).filter(|a| !a.is_empty()));
     let script = format!("(echo hello; sleep 3600) | nc {address} 7000");
     let client = docker.run(&["--cpus=0.5", "-m", "64m"], &["sh", "-c", &script]);
     let exporter = Exporter::with_docker(docker, &[]);
-    let Some(prometheus) = Prometheus::start(exporter.address, flags, "") else { return };
+    let prometheus = Prometheus::start(program, exporter.address, flags, global, "");
     let selector = format!("{{name=\"{}\"}}", client.name);
     wait_for("two scrapes", Duration::from_secs(30), || {
         prometheus.value(&format!("count_over_time(container_last_seen{selector}[1m])")).filter(|n| *n >= 2.0)
@@ -125,10 +140,24 @@ fn scraped_with(flags: &[&str], native: bool) {
 
 #[test]
 fn prometheus_scrapes_openmetrics() {
-    scraped_with(&[], false);
+    let Some(program) = installed() else { return };
+    scraped_with(&program, &[], "", false);
 }
 
 #[test]
 fn prometheus_scrapes_protobuf_with_native_histograms() {
-    scraped_with(&["--enable-feature=native-histograms"], true);
+    let Some(program) = installed() else { return };
+    scraped_with(&program, &["--enable-feature=native-histograms"], "", true);
+}
+
+#[test]
+fn prometheus_3_scrapes_openmetrics() {
+    let Some(program) = version_3() else { return };
+    scraped_with(&program, &[], "", false);
+}
+
+#[test]
+fn prometheus_3_scrapes_protobuf_with_native_histograms() {
+    let Some(program) = version_3() else { return };
+    scraped_with(&program, &[], ", scrape_native_histograms: true", true);
 }

@@ -25,8 +25,8 @@ fn committed_files_are_what_the_generator_writes() {
     }
 }
 
-/// Runs a tool of Prometheus; None where it is not installed.
-fn tool(name: &str, arguments: &[&str]) -> Option<(bool, String)> {
+/// Runs a tool; None where it is not installed.
+fn tool(name: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> Option<(bool, String)> {
     let output = std::process::Command::new(name)
         .args(arguments)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
@@ -56,12 +56,38 @@ fn must_pass(name: &str, arguments: &[&str]) {
     }
 }
 
+/// The promtool that is installed must pass, and that of version 3 where there is one.
+fn promtool_must_pass(arguments: &[&str]) {
+    must_pass("promtool", arguments);
+    if let Some(server) = crate::prometheus::version_3() {
+        let promtool = server.with_file_name("promtool");
+        let (ok, text) = tool(&promtool, arguments).unwrap_or_else(|| panic!("no {}", promtool.display()));
+        assert!(ok, "{} {}:\n{text}", promtool.display(), arguments.join(" "));
+    }
+}
+
 #[test]
 fn prometheus_accepts_the_rules() {
     let rules = files("alerts", ".rules.yml");
     let mut arguments = vec!["check", "rules"];
     arguments.extend(rules.iter().map(String::as_str));
-    must_pass("promtool", &arguments);
+    promtool_must_pass(&arguments);
+}
+
+/// The operator's resource holds the same groups, further to the right.
+#[test]
+fn the_operators_resource_has_all_rules() {
+    let text =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("alerts/prometheus-operator.yml")).unwrap();
+    let (_, groups) = text.split_once("\n  groups:\n").expect("groups");
+    let rules: String = groups.lines().map(|l| format!("{}\n", l.strip_prefix("  ").unwrap_or(l))).collect();
+    let all = |text: &str| text.matches("- record: ").count() + text.matches("- alert: ").count();
+    let files = files("alerts", ".rules.yml");
+    let of_files =
+        files.iter().map(|f| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(f)).unwrap());
+    assert_eq!(all(&rules), of_files.map(|text| all(&text)).sum::<usize>());
+    let dir = common::tree(&[("operator.rules.yml", &format!("groups:\n{rules}"))]);
+    promtool_must_pass(&["check", "rules", dir.path().join("operator.rules.yml").to_str().unwrap()]);
 }
 
 #[test]
@@ -74,7 +100,7 @@ fn rules_and_alerts_do_what_their_tests_say() {
     let tests = files("tests/rules", ".test.yml");
     let mut arguments = vec!["test", "rules"];
     arguments.extend(tests.iter().map(String::as_str));
-    must_pass("promtool", &arguments);
+    promtool_must_pass(&arguments);
 }
 
 fn rule_tests() -> String {
@@ -98,29 +124,60 @@ fn every_recording_rule_has_a_value_test() {
     assert_eq!(untested, [""; 0]);
 }
 
+/// Of each alert by itself: of every window of a service level, and of every severity.
 #[test]
 fn every_alert_is_tested_firing_and_silent() {
     let tests = rule_tests();
+    let found = |pattern: &str| regex::Regex::new(pattern).unwrap().is_match(&tests);
     for alert in generate::alerts::alerts(&Settings::default()) {
         let at = format!(r"- alertname: {}\n +eval_time: \S+\n +exp_alerts:", alert.name);
-        for (how, end) in [("firing", r"\n +- exp_labels"), ("silent", r" \[\]\n")] {
-            let found = regex::Regex::new(&format!("{at}{end}")).unwrap().is_match(&tests);
-            assert!(found, "{} has no test that sees it {how}", alert.name);
+        assert!(found(&format!(r"{at} \[\]\n")), "{} has no test that sees it silent", alert.name);
+        for condition in &alert.conditions {
+            let mut labels = condition.labels.clone();
+            labels.push(("severity", condition.severity.name().to_owned()));
+            let labels: Vec<_> = labels.iter().map(|(k, v)| format!("{k}: '{v}'")).collect();
+            let fired = tests
+                .split(&format!("- alertname: {}\n", alert.name))
+                .skip(1)
+                .map(|rest| rest.split("- alertname: ").next().unwrap_or(""))
+                .flat_map(|test| test.lines().filter(|l| l.contains("exp_labels: {")))
+                .any(|line| labels.iter().all(|l| line.contains(l.as_str())));
+            assert!(fired, "{} with {labels:?} has no test that sees it fire", alert.name);
         }
     }
 }
 
-#[test]
-fn prometheus_parses_every_query_of_every_dashboard() {
-    let queries = generate::dashboards::queries(&Settings::default(), "5m");
-    assert!(queries.len() > 100);
-    let mut rules = String::from("groups:\n  - name: dashboards\n    rules:\n");
-    for (i, q) in queries.iter().enumerate() {
-        let expr = q.expr.replace('\'', "''").replace('\n', " ");
+/// What `promtool check rules` says of queries, as the expressions of rules.
+fn as_rules(queries: &[String]) -> tempfile::TempDir {
+    let mut rules = String::from("groups:\n  - name: queries\n    rules:\n");
+    for (i, expr) in queries.iter().enumerate() {
+        let expr = expr.replace('\'', "''").replace('\n', " ");
         rules.push_str(&format!("      - {{record: 'query:{i}', expr: '{expr}'}}\n"));
     }
-    let dir = common::tree(&[("dashboards.rules.yml", &rules)]);
-    must_pass("promtool", &["check", "rules", dir.path().join("dashboards.rules.yml").to_str().unwrap()]);
+    common::tree(&[("queries.rules.yml", &rules)])
+}
+
+#[test]
+fn prometheus_parses_every_query_of_dashboards_and_runbooks() {
+    let s = Settings::default();
+    let mut queries: Vec<String> = generate::dashboards::queries(&s, "5m").into_iter().map(|q| q.expr).collect();
+    assert!(queries.len() > 100);
+    for alert in generate::alerts::alerts(&s) {
+        queries.extend(alert.runbook.diagnosis.into_iter().map(|(_, query)| query));
+    }
+    for board in generate::dashboards::all(&s) {
+        for variable in board.json()["templating"]["list"].as_array().unwrap() {
+            if let Some(query) = variable["query"]["query"].as_str() {
+                let (selector, _) = query.strip_prefix("label_values(").unwrap().rsplit_once(", ").unwrap();
+                queries.push(selector.to_owned());
+            }
+        }
+    }
+    let dir = as_rules(&queries);
+    promtool_must_pass(&["check", "rules", dir.path().join("queries.rules.yml").to_str().unwrap()]);
+    let dir = as_rules(&["sum(up".to_owned()]);
+    let bad = tool("promtool", &["check", "rules", dir.path().join("queries.rules.yml").to_str().unwrap()]);
+    assert!(bad.is_none_or(|(ok, _)| !ok), "promtool accepts what is no query");
 }
 
 #[test]
@@ -147,6 +204,81 @@ fn generate_writes_and_checks() {
     assert_eq!(run(&["rules", "dashboards", "--check"]).0, Some(0));
     assert_eq!(run(&["alerts", "--targets.degraded_cpu_utilization", "0.95"]).0, Some(0));
     assert!(std::fs::read_to_string(&alerts).unwrap().contains("kina:container_cpu_efficiency:ratio_rate5m > 0.95"));
+}
+
+/// Every figure that something is generated from, another value in the configuration file: what is generated changes.
+#[test]
+fn each_figure_can_be_overridden() {
+    use kina_exporter::targets::{self, Role, Targets};
+    let text = |s: &Settings| -> String {
+        Kind::ALL.into_iter().flat_map(|k| generate::artifacts(k, s)).map(|a| a.content).collect()
+    };
+    let ours = text(&Settings::default());
+    for id in targets::ids().filter(|id| matches!(id.figure().role, Role::Target(_) | Role::Alert)) {
+        let mut s = Settings::default();
+        s.targets.set(id, s.targets.get(id) * 0.9).unwrap();
+        assert_ne!(text(&s), ours, "nothing is generated from {}", id.name());
+    }
+    assert_eq!(Targets::default(), Settings::default().targets);
+}
+
+/// One file configures the exporter and what is generated: the rules compute with its values, and the exporter tells them.
+#[test]
+fn overrides_reach_rules_alerts_and_the_exporter() {
+    let dir = common::tree(&[(
+        "kina.yml",
+        "targets:\n  startup_time_p95: 0.9\n  storage_latency_p99: 0.003\n  memory_efficiency: 0.5\n  degraded_memory_efficiency: 0.25\n",
+    )]);
+    let config = format!("--config.file={}", dir.path().join("kina.yml").display());
+    let generated = std::process::Command::new(env!("CARGO_BIN_EXE_kina-exporter"))
+        .args(["generate", "rules", "alerts", &config, "--out"])
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert!(generated.status.success(), "{}", String::from_utf8_lossy(&generated.stderr));
+    // A start of 0.8 to 1 s is halfway within 0.9 s, a request of 2 to 5 ms a third within 3 ms.
+    let web = r#"job="kina",instance="a",id="/c/web",image="nginx",name="web",runtime="docker""#;
+    let start = r#"job="kina",instance="a",runtime="docker",image="nginx",start="warm""#;
+    let tests = format!(
+        r#"
+rule_files: [alerts/*.rules.yml]
+evaluation_interval: 1m
+group_eval_order: [kina-startup, kina-memory, kina-cpu, kina-network, kina-storage, kina-service-levels, kina-fleet, kina-targets, kina-container-alerts, kina-alerts]
+tests:
+  - interval: 1m
+    input_series:
+      - {{series: 'kina_exporter_build_info{{job="kina",instance="a",version="1"}}', values: '1x20'}}
+      - {{series: 'kina_target{{job="kina",instance="a",target="memory_efficiency"}}', values: '0.5x20'}}
+      - {{series: 'kina_container_memory_efficiency_ratio{{{web}}}', values: '0.4x20'}}
+      - {{series: 'kina_container_startup_duration_seconds_count{{{start}}}', values: '0+10x20'}}
+      - {{series: 'kina_container_startup_duration_seconds_bucket{{{start},le="0.8"}}', values: '0+4x20'}}
+      - {{series: 'kina_container_startup_duration_seconds_bucket{{{start},le="1.0"}}', values: '0+8x20'}}
+      - {{series: 'kina_container_storage_latency_seconds_count{{{web},op="read"}}', values: '0+600x20'}}
+      - {{series: 'kina_container_storage_latency_seconds_bucket{{{web},op="read",le="0.002"}}', values: '0+240x20'}}
+      - {{series: 'kina_container_storage_latency_seconds_bucket{{{web},op="read",le="0.005"}}', values: '0+420x20'}}
+    promql_expr_test:
+      - expr: 'round(kina:instance_startups_over_target:sum, 0.0001)'
+        eval_time: 20m
+        exp_samples: [{{labels: '{{instance="a", job="kina"}}', value: 80}}]
+      - expr: 'round(kina:instance_storage_requests_over_target:rate5m, 0.0001)'
+        eval_time: 20m
+        exp_samples: [{{labels: '{{instance="a", job="kina"}}', value: 5}}]
+      - expr: 'kina:target:met{{target="memory_efficiency"}}'
+        eval_time: 20m
+        exp_samples: [{{labels: 'kina:target:met{{job="kina", target="memory_efficiency"}}', value: 0}}]
+    alert_rule_test:
+      - alertname: KinaMemoryEfficiencyLow
+        eval_time: 20m
+        exp_alerts: []
+"#
+    );
+    std::fs::write(dir.path().join("overridden.test.yml"), tests).unwrap();
+    promtool_must_pass(&["test", "rules", dir.path().join("overridden.test.yml").to_str().unwrap()]);
+
+    let exporter = crate::live::Exporter::start(&["--log.level=warn", &config]);
+    let scrape = exporter.scrape();
+    let told = |target| scrape.must("kina_target", &[("target", target)]);
+    assert_eq!((told("startup_time_p95"), told("memory_efficiency"), told("error_rate")), (0.9, 0.5, 0.001));
 }
 
 #[test]

@@ -217,14 +217,18 @@ fn advice_held(_: &Settings) -> Alert {
             "There is lasting advice for {{ if $labels.name }}{{ $labels.name }}{{ else if $labels.id }}{{ $labels.id \
                   }}{{ else }}the machine{{ end }} on {{ $labels.instance }}: {{ $labels.action }}."
                 .into(),
-        description: format!(
-            "The recommendation has held for a day. Now {}, recommended {}.",
-            figure(RECOMMENDATION_CURRENT),
-            figure(RECOMMENDATION_RECOMMENDED)
-        ),
+        // Nothing is queried here, as other alerts do: most containers may have some advice, and Prometheus would ask for
+        // each of them in each evaluation, long before the alert fires.
+        description: "The recommendation has held for a day{{ if ne $value 1.0 }}; recommended: {{ $value | humanize }}{{ end }}. \
+                      Figures and reasons: kina-exporter advise."
+            .into(),
         advice: None,
         dashboard: "kina-advice",
-        conditions: vec![Condition::new(Severity::Info, 24.0 * HOUR, format!("{} == 1", advice_of_anyone()))],
+        conditions: vec![Condition::new(
+            Severity::Info,
+            24.0 * HOUR,
+            format!("{} or {} == 1", every(RECOMMENDATION_RECOMMENDED), advice_of_anyone()),
+        )],
         runbook: Runbook {
             meaning: "A recommendation of the exporter has held for a whole day, so it is not the hour's load that causes \
                       it. The `domain` and `action` labels name it.",
@@ -249,17 +253,6 @@ fn every(f: FamilyId) -> Selector {
 
 fn advice_of_anyone() -> Selector {
     every(RECOMMENDATION)
-}
-
-fn figure(f: FamilyId) -> String {
-    let labels = &["job", "instance", "id", "action"];
-    let found = of_alert(every(f), labels);
-    let values: Vec<String> = labels.iter().map(|l| format!("$labels.{l}")).collect();
-    format!(
-        "{{{{ with query (printf `{found}` {}) }}}}{{{{ . | first | value | humanize }}}}{{{{ else }}}}without a \
-         figure{{{{ end }}}}",
-        values.join(" ")
-    )
 }
 
 fn percent(share: f64) -> String {

@@ -5,7 +5,15 @@ use crate::catalog::*;
 use crate::generate::promql::*;
 
 pub fn alerts(s: &Settings) -> Vec<Alert> {
-    vec![down(s), absent(), collector_failing(), source_stale(), capability_lost(s), reload_failed(), series_dropped(s)]
+    vec![
+        down(s),
+        absent(),
+        collector_failing(),
+        source_stale(s),
+        capability_lost(s),
+        reload_failed(),
+        series_dropped(s),
+    ]
 }
 
 fn down(s: &Settings) -> Alert {
@@ -101,7 +109,8 @@ fn collector_failing() -> Alert {
     }
 }
 
-fn source_stale() -> Alert {
+fn source_stale(s: &Settings) -> Alert {
+    let limit = s.targets.get(crate::targets::STALE_SOURCE);
     Alert {
         name: "KinaSourceStale",
         summary: "The source of {{ $labels.collector }} on {{ $labels.instance }} has stopped answering.".into(),
@@ -111,11 +120,11 @@ fn source_stale() -> Alert {
         conditions: vec![Condition::new(
             Severity::Warning,
             5.0 * MINUTE,
-            format!("time() - {} > 300", family(COLLECTOR_LAST_SUCCESS)),
+            format!("time() - {} > {limit}", family(COLLECTOR_LAST_SUCCESS)),
         )],
         runbook: Runbook {
-            meaning: "A source that is read in the background, beside scrapes, has not answered for more than five \
-                      minutes. Scrapes still show its last facts.",
+            meaning: "A source that is read in the background, beside scrapes, has not answered for too long (five \
+                      minutes, unless overridden). Scrapes still show its last facts.",
             impact: "What this source says is old, and gets older.",
             diagnosis: vec![
                 ("How old each source is.", format!("time() - {}", family(COLLECTOR_LAST_SUCCESS))),

@@ -87,12 +87,17 @@ const HOUR: f64 = 3600.0;
 
 /// All alerts.
 pub fn alerts(s: &Settings) -> Vec<Alert> {
-    let mut all = containers::alerts(s);
-    all.extend(targets::alerts(s));
-    all.extend(service_levels::alerts(s));
-    all.extend(machine::alerts(s));
-    all.extend(exporter::alerts(s));
-    all
+    by_group(s).into_iter().flat_map(|(_, alerts)| alerts).collect()
+}
+
+/// Prometheus evaluates groups beside each other: thousands of containers in trouble don't delay what is said of machines
+/// and exporters.
+fn by_group(s: &Settings) -> [(&'static str, Vec<Alert>); 2] {
+    let mut others = targets::alerts(s);
+    others.extend(service_levels::alerts(s));
+    others.extend(machine::alerts(s));
+    others.extend(exporter::alerts(s));
+    [("kina-container-alerts", containers::alerts(s)), ("kina-alerts", others)]
 }
 
 /// A container as people know it: its name, or its id where it has none.
@@ -141,21 +146,32 @@ pub fn runbook_url(alert: &str) -> String {
 }
 
 fn dashboard_url(s: &Settings, uid: &str) -> String {
-    format!("{}/d/{uid}?var-instance={{{{ $labels.instance }}}}&var-container={{{{ $labels.name }}}}", s.grafana_url)
+    // A variable that is given without a value chooses nothing: what an alert has no label for stays "all".
+    let chosen: String = [("job", "job"), ("instance", "instance"), ("runtime", "runtime"), ("container", "name")]
+        .iter()
+        .map(|(variable, label)| {
+            format!("{{{{ with $labels.{label} }}}}var-{variable}={{{{ . | urlquery }}}}&{{{{ end }}}}")
+        })
+        .collect();
+    format!("{}/d/{uid}?{chosen}from=now-3h", s.grafana_url)
 }
 
 /// All alerts as a rule file.
 pub fn file(s: &Settings) -> String {
-    format!("{}groups:\n{}", super::HEADER, group(s, 2))
+    format!("{}groups:\n{}", super::HEADER, groups(s, 2))
 }
 
-/// All alerts as an item of `groups`.
-pub fn group(s: &Settings, indent: usize) -> String {
+/// All alerts as items of `groups`.
+pub fn groups(s: &Settings, indent: usize) -> String {
     let pad = " ".repeat(indent);
-    let mut out = format!("{pad}- name: kina-alerts\n{pad}  interval: {}\n{pad}  rules:\n", s.minutes(1.0));
-    for alert in alerts(s) {
-        for condition in &alert.conditions {
-            rule(&mut out, s, &alert, condition, indent + 4);
+    let mut out = String::new();
+    for (name, alerts) in by_group(s) {
+        // Writing to a String does not fail.
+        let _ = write!(out, "{pad}- name: {name}\n{pad}  interval: {}\n{pad}  rules:\n", s.minutes(1.0));
+        for alert in &alerts {
+            for condition in &alert.conditions {
+                rule(&mut out, s, alert, condition, indent + 4);
+            }
         }
     }
     out

@@ -88,7 +88,7 @@ fn startups() -> Runbook {
         remedy: &[
             "Compare the slow phase with an hour when starts were fast: `image` asks for the registry, `process` and `init` for the host's CPU and disk.",
             "Follow the startup advice for the slowest images.",
-            "If the target does not fit your images, change `targets.startup_time_p95` and generate the rules anew: its value is a bucket of the histogram.",
+            "If the target does not fit your images, change `targets.startup_time_p95` in the exporter's configuration and generate the rules anew from it.",
         ],
     }
 }

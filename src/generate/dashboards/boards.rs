@@ -1,6 +1,6 @@
 //! The dashboards themselves.
 
-use super::model::{Board, Kind, Panel};
+use super::model::{Board, Kind, Panel, here, lacks};
 use crate::catalog::*;
 use crate::generate::Settings;
 use crate::generate::promql::{Selector, buckets, by, family, machine, rate, recorded, sum_of, sum_without};
@@ -21,19 +21,51 @@ const NO_THERMAL: &str = "No thermal zone with a trip point";
 const NO_QUOTA: &str = "No CPU quota is set";
 const NO_VM: &str = "No container has a VM of its own";
 const NO_PROCESS: &str = "Not permitted to read /proc/PID (CAP_SYS_PTRACE), or the collector is off";
-const NO_IO: &str = "No container has done block I/O";
+const NO_IO: &str = "No container has done block I/O; cgroup v1 counts it only under a limit since Linux 6.10";
 const NO_NETWORK: &str = "No container has a network of its own with traffic";
 const NO_RULES: &str = "Nothing measured yet, or the recording rules are not loaded";
 const NO_MACHINE: &str = "The machine's own CPU time is not accounted here";
-const QUIET: &str = "None";
+const NOT_OFFERED: &str = "What is not offered here";
+const LACKS: &str = "Every machine offers all that these panels need";
+
+const PRESSURE: &[&str] = &["pressure"];
+const SOCKETS: &[&str] = &["netns", "sock_diag"];
+const LATENCY: &[&str] = &["request_latency"];
+const ENERGY: &[&str] = &["rapl"];
+const THERMAL: &[&str] = &["thermal"];
+const CORE_TYPES: &[&str] = &["core_types", "cpu_time_by_core"];
+const APPLE: &[&str] = &["apple"];
+const PROCESS: &[&str] = &["process_io"];
+const IO: &[&str] = &["cgroup_io"];
 
 pub fn all(s: &Settings) -> Vec<Board> {
-    vec![overview(s), startups(s), memories(s), cpus(s), networks(s), storages(s), container(s), advice(), exporter()]
+    let mut all = vec![
+        overview(s),
+        startups(s),
+        memories(s),
+        cpus(s),
+        networks(s),
+        storages(s),
+        container(s),
+        advice(),
+        exporter(s),
+    ];
+    all.iter_mut().for_each(explain);
+    all
 }
 
-/// Series of the job and instance that are chosen.
-fn here(s: Selector) -> Selector {
-    s.within(&[r#"job=~"$job""#.into(), r#"instance=~"$instance""#.into()])
+/// A last panel that tells which of the capabilities that the others need are not there, and why.
+fn explain(board: &mut Board) {
+    if board.panels.iter().any(|p| p.title == NOT_OFFERED) {
+        return;
+    }
+    let mut needs: Vec<&str> = board.panels.iter().flat_map(|p| p.needs).copied().collect();
+    needs.sort_unstable();
+    needs.dedup();
+    if let Some(lacks) = lacks(&needs) {
+        let about = "Machines that lack something which panels above need, and why.";
+        board.panels.push(table(NOT_OFFERED, "none", about).query(lacks, "").wide().absent_when(LACKS));
+    }
 }
 
 /// … and of the runtime and container that are chosen.
@@ -86,7 +118,7 @@ fn overview(s: &Settings) -> Board {
                 .bad_above(value(targets::CPU_UTILIZATION_AVG))
                 .absent_when(NO_RULES),
             fleet_of("Network", "Bps", "Received and sent by containers.", fleet::FLEET_NETWORK).absent_when(NO_NETWORK),
-            fleet_of("Storage", "iops", "Reads and writes by containers.", fleet::FLEET_STORAGE).absent_when(NO_IO),
+            fleet_of("Storage", "iops", "Reads and writes by containers.", fleet::FLEET_STORAGE).absent_when(NO_IO).needing(IO),
             table("Targets", "none", "Each optimisation target: the fleet's actual value, whether it is met, and the share of the last day in which it was. A target without a measure is not listed.")
                 .query(targets(target::TARGET_ACTUAL), "actual")
                 .query(targets(target::TARGET_MET), "met")
@@ -111,7 +143,7 @@ fn overview(s: &Settings) -> Board {
             table("Least memory efficiency", "percentunit", "The ten containers that use the smallest share of their allocation.")
                 .query(format!("bottomk(10, {})", chosen(family(MEMORY_EFFICIENCY))), "")
                 .absent_when(NO_LIMIT),
-            table("What is not offered here", "none", "What the machines lack, and why: families that depend on it are absent.")
+            table(NOT_OFFERED, "none", "What the machines lack, and why: families that depend on it are absent.")
                 .query(format!("{} == 0", here(family(CAPABILITY))), "")
                 .absent_when("Nothing is missing"),
         ],
@@ -189,11 +221,12 @@ fn memories(s: &Settings) -> Board {
                 .query(chosen(family(MEMORY_WORKING_SET)), "{{name}}"),
             graph("Working set against allocation", "percentunit", "At 100 % the OOM killer comes.")
                 .query(chosen(recorded(memory::WORKING_SET_RATIO)), "{{name}}")
-                .bad_above(0.95)
+                .bad_above(1.0)
                 .absent_when(NO_LIMIT),
             graph("Waiting for memory", "percentunit", "Share of time in which some task waited.")
                 .query(stalled(PRESSURE_MEMORY_WAITING), "{{name}}")
-                .absent_when(NO_PRESSURE),
+                .absent_when(NO_PRESSURE)
+                .needing(PRESSURE),
             graph("Major faults", "ops", "Page faults that had to read from storage, a second.").query(
                 rate_of(MEMORY_FAILURES, "failure_type, scope").replace(
                     r#"name=~"$container""#,
@@ -213,7 +246,8 @@ fn memories(s: &Settings) -> Board {
             )
             .query(chosen(family(VM_HOST_MEMORY)), "{{name}} held")
             .query(chosen(family(VM_GUEST_USED)), "{{name}} used")
-            .absent_when(NO_VM),
+            .absent_when(NO_VM)
+            .needing(APPLE),
             table(
                 "Allocation against need",
                 "bytes",
@@ -255,13 +289,15 @@ fn cpus(s: &Settings) -> Board {
                 .absent_when(NO_QUOTA),
             graph("Waiting for a CPU", "percentunit", "Share of time in which some task waited.")
                 .query(rate_of(PRESSURE_CPU_WAITING, ""), "{{name}}")
-                .absent_when(NO_PRESSURE),
+                .absent_when(NO_PRESSURE)
+                .needing(PRESSURE),
             graph("Context switches", "ops", "Voluntary and involuntary, a second.")
                 .query(rate_of(CONTEXT_SWITCHES, "kind"), "{{name}}")
                 .absent_when(NO_PROCESS),
             graph("Time by core type", "short", "Cores in use on performance and efficiency cores.")
                 .query(by("sum", "core_type", rate(&chosen(family(CPU_CORE_TYPE_SECONDS)), R)), "{{core_type}}")
-                .absent_when("cgroup v2 does not account CPU time by core, or the host has one kind of core"),
+                .absent_when("cgroup v2 does not account CPU time by core, or the host has one kind of core")
+                .needing(CORE_TYPES),
             table("Cores they may run on", "short", "By core type.").query(chosen(family(CPU_AFFINITY)), ""),
             graph("Machine", "percentunit", "Share of the machine's cores in use, by all that runs on it.")
                 .query(
@@ -276,13 +312,16 @@ fn cpus(s: &Settings) -> Board {
                 .absent_when(NO_MACHINE),
             graph("Thermal state", "none", "Exactly one of the states is 1.")
                 .query(format!("{} == 1", here(family(HOST_THERMAL_STATE))), "{{instance}} {{state}}")
-                .absent_when(NO_THERMAL),
+                .absent_when(NO_THERMAL)
+                .needing(THERMAL),
             graph("Power", "watt", "The containers' shares of the machine's power.")
                 .query(rate_of(CONTAINER_ENERGY, ""), "{{name}}")
-                .absent_when(NO_ENERGY),
+                .absent_when(NO_ENERGY)
+                .needing(ENERGY),
             graph("CPU seconds for a joule", "short", "How well power is spent.")
                 .query(chosen(recorded(cpu::POWER_EFFICIENCY)), "{{name}}")
-                .absent_when(NO_ENERGY),
+                .absent_when(NO_ENERGY)
+                .needing(ENERGY),
         ],
     }
 }
@@ -303,10 +342,12 @@ fn networks(s: &Settings) -> Board {
             graph("Median round-trip time", "s", "Of established TCP connections; the line is the target.")
                 .query(chosen(recorded(network::RTT_P50)), "{{name}}")
                 .bad_above(s.targets.get(targets::NETWORK_LATENCY_P50))
-                .absent_when(NO_SOCKETS),
+                .absent_when(NO_SOCKETS)
+                .needing(SOCKETS),
             Panel::new(Kind::Heatmap, "Round-trip times", "s", "How many connections had which round-trip time.")
                 .query(by("sum", "le", rate(&chosen(buckets(NETWORK_RTT)), R)), "{{le}}")
-                .absent_when(NO_SOCKETS),
+                .absent_when(NO_SOCKETS)
+                .needing(SOCKETS),
             graph("Packet loss", "percentunit", "Retransmitted ÷ sent TCP segments.")
                 .query(
                     ratio(
@@ -322,7 +363,8 @@ fn networks(s: &Settings) -> Board {
                 .absent_when(NO_LINK),
             graph("Connections", "short", "TCP sockets by state.")
                 .query(by("sum", "state", chosen(family(TCP_CONNECTIONS))), "{{state}}")
-                .absent_when(NO_SOCKETS),
+                .absent_when(NO_SOCKETS)
+                .needing(SOCKETS),
             graph("Dropped packets", "pps", "Dropped by interfaces while receiving, a second.")
                 .query(rate_of(NET_RX_DROPPED, "interface"), "{{name}}")
                 .absent_when(NO_NETWORK),
@@ -332,17 +374,20 @@ fn networks(s: &Settings) -> Board {
                 "short",
                 "Containers, and the established connections between them.",
             )
-            .query(renamed(&by("sum", "name", &peers), &[("id", "name"), ("title", "name")]), "nodes")
+            .query(nodes(&peers), "nodes")
             .query(edges(&by("sum", "name, peer", &peers)), "edges")
             .absent_when("No container has a connection to another one")
+            .needing(SOCKETS)
             .wide(),
             table("Communication matrix", "short", "Established connections from one container to another.")
                 .query(by("sum", "name, peer", &peers), "")
-                .absent_when("No container has a connection to another one"),
+                .absent_when("No container has a connection to another one")
+                .needing(SOCKETS),
             table("Fan-out", "short", "Distinct other containers that each one talks to.")
                 .query(format!("topk(10, {})", chosen(family(NETWORK_FANOUT))), "")
                 .bad_above(s.targets.get(targets::HIGH_FANOUT))
-                .absent_when(NO_SOCKETS),
+                .absent_when(NO_SOCKETS)
+                .needing(SOCKETS),
         ],
     }
 }
@@ -352,6 +397,12 @@ fn renamed(expr: &str, labels: &[(&str, &str)]) -> String {
     labels
         .iter()
         .fold(expr.to_owned(), |e, (to, from)| format!("label_replace({e}, \"{to}\", \"$1\", \"{from}\", \"(.*)\")"))
+}
+
+/// Both ends of every connection: the other end may be of a container that is not chosen.
+fn nodes(peers: &Selector) -> String {
+    let end = |label| renamed(&peers.to_string(), &[("id", label), ("title", label)]);
+    by("sum", "id, title", format!("{}\nor\n{}", end("name"), end("peer")))
 }
 
 fn edges(expr: &str) -> String {
@@ -366,16 +417,22 @@ fn storages(s: &Settings) -> Board {
         title: "kina / Storage",
         about: "Operations, bytes, latency, queues and the page cache.",
         panels: vec![
-            graph("Reads", "iops", "Reads a second.").query(rate_of(FS_READS, "device"), "{{name}}").absent_when(NO_IO),
+            graph("Reads", "iops", "Reads a second.")
+                .query(rate_of(FS_READS, "device"), "{{name}}")
+                .absent_when(NO_IO)
+                .needing(IO),
             graph("Writes", "iops", "Writes a second.")
                 .query(rate_of(FS_WRITES, "device"), "{{name}}")
-                .absent_when(NO_IO),
+                .absent_when(NO_IO)
+                .needing(IO),
             graph("Bytes read", "Bps", "From devices.")
                 .query(rate_of(FS_READS_BYTES, "device"), "{{name}}")
-                .absent_when(NO_IO),
+                .absent_when(NO_IO)
+                .needing(IO),
             graph("Bytes written", "Bps", "To devices.")
                 .query(rate_of(FS_WRITES_BYTES, "device"), "{{name}}")
-                .absent_when(NO_IO),
+                .absent_when(NO_IO)
+                .needing(IO),
             graph(
                 "99th percentile of latency",
                 "s",
@@ -383,10 +440,12 @@ fn storages(s: &Settings) -> Board {
             )
             .query(chosen(recorded(storage::STORAGE_P99)), "{{name}}")
             .bad_above(s.targets.get(targets::STORAGE_LATENCY_P99))
-            .absent_when(NO_LATENCY),
+            .absent_when(NO_LATENCY)
+            .needing(LATENCY),
             Panel::new(Kind::Heatmap, "Requests by latency", "s", "How many requests took how long.")
                 .query(by("sum", "le", rate(&chosen(buckets(STORAGE_LATENCY)), R)), "{{le}}")
-                .absent_when(NO_LATENCY),
+                .absent_when(NO_LATENCY)
+                .needing(LATENCY),
             graph("Mean latency of devices", "s", "Queueing included, by device and operation.")
                 .query(
                     ratio(device(sum_of(DEVICE_IO_LATENCY)), device(count_of(DEVICE_IO_LATENCY))),
@@ -400,10 +459,12 @@ fn storages(s: &Settings) -> Board {
             graph("Cache hit rate", "percentunit", "1 − bytes from devices ÷ bytes that processes asked for.")
                 .query(chosen(recorded(storage::CACHE_HIT)), "{{name}}")
                 .bad_below(s.targets.get(targets::LOW_CACHE_HIT_RATE))
-                .absent_when(NO_PROCESS),
+                .absent_when(NO_PROCESS)
+                .needing(PROCESS),
             graph("Storage efficiency", "percentunit", "Share of time not fully stalled on I/O.")
                 .query(format!("1 - {}", rate(&chosen(family(PRESSURE_IO_STALLED)), R)), "{{name}}")
-                .absent_when(NO_PRESSURE),
+                .absent_when(NO_PRESSURE)
+                .needing(PRESSURE),
             graph("Waiting to be written", "bytes", "Dirty page cache, and what is being written.")
                 .query(chosen(family(MEMORY_FILE_DIRTY)), "{{name}} dirty")
                 .query(chosen(family(MEMORY_FILE_WRITEBACK)), "{{name}} writeback"),
@@ -452,12 +513,14 @@ fn container(s: &Settings) -> Board {
             graph("Storage", "Bps", "Read and written.")
                 .query(rate_of(FS_READS_BYTES, "device"), "read")
                 .query(rate_of(FS_WRITES_BYTES, "device"), "written")
-                .absent_when(NO_IO),
+                .absent_when(NO_IO)
+                .needing(IO),
             graph("Pressure", "percentunit", "Share of time in which some task waited.")
                 .query(rate_of(PRESSURE_CPU_WAITING, ""), "CPU")
                 .query(rate_of(PRESSURE_MEMORY_WAITING, ""), "memory")
                 .query(rate_of(PRESSURE_IO_WAITING, ""), "I/O")
-                .absent_when(NO_PRESSURE),
+                .absent_when(NO_PRESSURE)
+                .needing(PRESSURE),
             graph("Processes and threads", "short", "What runs in it.")
                 .query(chosen(family(PROCESSES)), "processes")
                 .query(chosen(family(THREADS)), "threads")
@@ -504,7 +567,12 @@ fn advice() -> Board {
     }
 }
 
-fn exporter() -> Board {
+/// 0 for an exporter that runs and has counted none.
+fn or_none(events: &str) -> String {
+    format!("{events}\nor on (instance)\n{}", by("sum", "instance", format!("{} * 0", here(family(BUILD_INFO)))))
+}
+
+fn exporter(s: &Settings) -> Board {
     Board {
         uid: "kina-exporter",
         title: "kina / Exporter",
@@ -516,16 +584,15 @@ fn exporter() -> Board {
             graph("Success by collector", "none", "0: something that is there could not be read.")
                 .query(here(family(COLLECTOR_SUCCESS)), "{{instance}} {{collector}}")
                 .bad_below(1.0),
-            graph("Failed reads", "ops", "By collector and kind, a second.")
-                .query(
-                    by("sum", "instance, collector, kind", rate(&here(family(READ_ERRORS)), R)),
-                    "{{instance}} {{collector}} {{kind}}",
-                )
-                .absent_when("No read has failed"),
+            graph("Failed reads", "ops", "By collector and kind, a second.").query(
+                or_none(&by("sum", "instance, collector, kind", rate(&here(family(READ_ERRORS)), R))),
+                "{{instance}} {{collector}} {{kind}}",
+            ),
             graph("Age of background sources", "s", "Since each last answered.")
                 .query(format!("time() - {}", here(family(COLLECTOR_LAST_SUCCESS))), "{{instance}} {{collector}}")
-                .bad_above(300.0)
-                .absent_when("No source is read in the background"),
+                .bad_above(s.targets.get(targets::STALE_SOURCE))
+                .absent_when("No source is read in the background")
+                .needing(APPLE),
             graph("CPU", "short", "Cores that the exporter uses.")
                 .query(rate(&here(family(PROCESS_CPU)), R), "{{instance}}"),
             graph("Memory", "bytes", "Resident memory of the exporter.")
@@ -539,9 +606,10 @@ fn exporter() -> Board {
             graph("Runtime events", "ops", "Events received, by runtime.")
                 .query(by("sum", "runtime", rate(&here(family(RUNTIME_EVENTS)), R)), "{{runtime}}")
                 .absent_when("No event has been received"),
-            graph("Dropped series", "ops", "By the limit that dropped them.")
-                .query(by("sum", "reason", rate(&here(family(DROPPED_SERIES)), R)), "{{reason}}")
-                .absent_when(QUIET),
+            graph("Dropped series", "ops", "By the limit that dropped them.").query(
+                or_none(&by("sum", "instance, reason", rate(&here(family(DROPPED_SERIES)), R))),
+                "{{instance}} {{reason}}",
+            ),
             table("Capabilities", "none", "1: this machine offers it. 0: it does not, for the reason given.")
                 .query(here(family(CAPABILITY)), "")
                 .wide(),

@@ -21,6 +21,8 @@ pub struct Query {
     pub expr: String,
     /// When it may have no result although all is well.
     pub absent: Option<&'static str>,
+    /// Which machines lack what the panel needs, and why, where it needs something.
+    pub lacks: Option<String>,
 }
 
 /// All queries of all panels, with `window` for `$__rate_interval`.
@@ -30,11 +32,17 @@ pub fn queries(s: &Settings, window: &str) -> Vec<Query> {
         for panel in &board.panels {
             for (expr, _) in &panel.queries {
                 let expr = substituted(expr, window);
-                found.push(Query { dashboard: board.uid, panel: panel.title, expr, absent: panel.absent });
+                let lacks = model::lacks(panel.needs).map(|q| substituted(&q, window));
+                found.push(Query { dashboard: board.uid, panel: panel.title, expr, absent: panel.absent, lacks });
             }
         }
     }
     found
+}
+
+/// Every capability that some panel needs.
+pub fn needs(s: &Settings) -> std::collections::BTreeSet<&'static str> {
+    all(s).iter().flat_map(|b| &b.panels).flat_map(|p| p.needs).copied().collect()
 }
 
 fn substituted(expr: &str, window: &str) -> String {

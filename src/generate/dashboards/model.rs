@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::catalog;
-use crate::generate::promql::family;
+use crate::generate::promql::{Selector, family};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -41,6 +41,8 @@ pub struct Panel {
     pub threshold: Option<(f64, bool)>,
     /// Shown in place of a result, where there may be none.
     pub absent: Option<&'static str>,
+    /// Capabilities without which it has no result: why a machine lacks one is shown beside what the others tell.
+    pub needs: &'static [&'static str],
     /// Its series are of the whole fleet.
     pub fleet: bool,
 }
@@ -48,7 +50,8 @@ pub struct Panel {
 impl Panel {
     pub fn new(kind: Kind, title: &'static str, unit: &'static str, description: &'static str) -> Self {
         let width = if kind == Kind::Stat { 4 } else { 12 };
-        Self { kind, title, description, unit, queries: Vec::new(), width, threshold: None, absent: None, fleet: false }
+        let (queries, threshold, absent, needs, fleet) = (Vec::new(), None, None, &[][..], false);
+        Self { kind, title, description, unit, queries, width, threshold, absent, needs, fleet }
     }
 
     pub fn query(mut self, expr: impl std::fmt::Display, legend: &'static str) -> Self {
@@ -76,6 +79,11 @@ impl Panel {
         self
     }
 
+    pub fn needing(mut self, capabilities: &'static [&'static str]) -> Self {
+        self.needs = capabilities;
+        self
+    }
+
     pub fn of_fleet(mut self) -> Self {
         self.fleet = true;
         self
@@ -91,7 +99,9 @@ impl Panel {
 
     fn json(&self, id: usize, x: u32, y: u32) -> Value {
         let source = json!({"type": "prometheus", "uid": "${datasource}"});
-        let targets: Vec<Value> = self.queries.iter().enumerate().map(|(i, q)| self.target(i, q, &source)).collect();
+        let mut targets: Vec<Value> =
+            self.queries.iter().enumerate().map(|(i, q)| self.target(i, q, &source)).collect();
+        targets.extend(self.reasons().map(|q| self.target(REASONS, &q, &source)));
         let mut panel = json!({
             "id": id,
             "type": self.kind.name(),
@@ -99,17 +109,61 @@ impl Panel {
             "description": self.description,
             "datasource": source,
             "gridPos": {"x": x, "y": y, "w": self.width, "h": self.height()},
-            "fieldConfig": {"defaults": self.defaults(), "overrides": []},
+            "fieldConfig": {"defaults": self.defaults(), "overrides": self.overrides()},
             "options": self.options(),
             "targets": targets,
         });
-        if self.kind == Kind::Table {
-            panel["transformations"] = json!([
-                {"id": "merge", "options": {}},
-                {"id": "organize", "options": {"excludeByName": {"Time": true, "__name__": true, "id": true}}}
-            ]);
+        match self.kind {
+            Kind::Table => panel["transformations"] = self.columns(),
+            // Table frames call their figure "Value", or "Value #nodes" where there are two; node graphs, "mainstat".
+            Kind::NodeGraph => {
+                panel["transformations"] =
+                    json!([{"id": "renameByRegex", "options": {"regex": "Value.*", "renamePattern": "mainstat"}}]);
+            }
+            _ => {}
         }
         panel
+    }
+
+    /// What machines lack that it needs, for kinds that can show it: lines without a point, whose names say why, or rows.
+    fn reasons(&self) -> Option<(String, &'static str)> {
+        let lacks = lacks(self.needs)?;
+        match self.kind {
+            Kind::TimeSeries => Some((format!("0 / ({lacks})"), "{{instance}} lacks {{capability}}: {{reason}}")),
+            Kind::Table => Some((lacks, "")),
+            Kind::Stat | Kind::Heatmap | Kind::NodeGraph => None,
+        }
+    }
+
+    /// One table of all queries, the figure of each under its legend.
+    fn columns(&self) -> Value {
+        let mut names = serde_json::Map::new();
+        for (i, (_, legend)) in self.queries.iter().enumerate().filter(|(_, (_, legend))| !legend.is_empty()) {
+            names.insert(format!("Value #{}", ref_id(self.kind, i)), json!(legend));
+        }
+        let reasons = format!("Value #{}", ref_id(self.kind, REASONS));
+        let hidden = json!({"Time": true, "__name__": true, "id": true, reasons: true});
+        json!([
+            {"id": "merge", "options": {}},
+            {"id": "organize", "options": {"excludeByName": hidden, "renameByName": names}}
+        ])
+    }
+
+    fn overrides(&self) -> Value {
+        if self.kind != Kind::Table {
+            return json!([]);
+        }
+        let mut overrides = vec![json!({
+            "matcher": {"id": "byName", "options": "name"},
+            "properties": [{"id": "links", "value": [to_container("${__value.raw}")]}],
+        })];
+        if self.threshold.is_some() {
+            overrides.push(json!({
+                "matcher": {"id": "byType", "options": "number"},
+                "properties": [{"id": "custom.cellOptions", "value": {"type": "color-text"}}],
+            }));
+        }
+        json!(overrides)
     }
 
     fn target(&self, index: usize, (expr, legend): &(String, &str), source: &Value) -> Value {
@@ -148,6 +202,9 @@ impl Panel {
         if let Some(why) = self.absent {
             defaults["noValue"] = json!(why);
         }
+        if self.queries.iter().any(|(_, legend)| legend.contains("{{name}}")) {
+            defaults["links"] = json!([to_container("${__field.labels.name}")]);
+        }
         defaults
     }
 
@@ -158,11 +215,36 @@ impl Panel {
             }
             Kind::TimeSeries => json!({"legend": {"displayMode": "list", "placement": "bottom"},
                 "tooltip": {"mode": "multi", "sort": "desc"}}),
-            Kind::Heatmap => json!({"calculate": false, "color": {"scheme": "Oranges"}, "yAxis": {"unit": self.unit}}),
+            Kind::Heatmap => json!({"calculate": false, "yAxis": {"unit": self.unit},
+                "color": {"mode": "scheme", "scheme": "Oranges", "exponent": 0.5, "fill": "dark-orange",
+                    "reverse": false, "steps": 64}}),
             Kind::Table => json!({"showHeader": true}),
             Kind::NodeGraph => json!({}),
         }
     }
+}
+
+/// The place of [`Panel::reasons`] among the queries: `Z`.
+const REASONS: usize = 25;
+
+/// What machines lack of these, with the reason as a label; none where nothing is needed.
+pub fn lacks(needs: &[&str]) -> Option<String> {
+    let capabilities = family(catalog::CAPABILITY).matching(format!("capability=~\"{}\"", needs.join("|")));
+    (!needs.is_empty()).then(|| format!("{} == 0", here(capabilities)))
+}
+
+/// Series of the job and instance that are chosen.
+pub fn here(s: Selector) -> Selector {
+    s.within(&[r#"job=~"$job""#.into(), r#"instance=~"$instance""#.into()])
+}
+
+/// A link to everything about one container.
+fn to_container(name: &str) -> Value {
+    let variables = "${datasource:queryparam}&${job:queryparam}&${instance:queryparam}&${runtime:queryparam}";
+    json!({
+        "title": format!("All about {name}"),
+        "url": format!("/d/kina-container?{variables}&var-container={name}&${{__url_time_range}}"),
+    })
 }
 
 /// The node graph knows its two frames by these names.
@@ -184,8 +266,8 @@ pub struct Board {
 
 impl Board {
     pub fn json(&self) -> Value {
-        let link = json!({"type": "dashboards", "tags": ["kina"], "title": "kina", "asDropdown": true,
-            "includeVars": true, "keepTime": true});
+        let link = json!({"type": "dashboards", "tags": ["kina"], "title": "kina", "tooltip": "",
+            "icon": "external link", "targetBlank": false, "asDropdown": true, "includeVars": true, "keepTime": true});
         json!({
             "uid": self.uid,
             "title": self.title,
@@ -229,7 +311,7 @@ fn variables() -> Vec<Value> {
     let of_runtime = within.clone().matching(r#"runtime=~"$runtime""#);
     vec![
         json!({"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus",
-            "current": {}, "hide": 0, "refresh": 1, "regex": "", "options": []}),
+            "current": {"text": "default", "value": "default"}, "hide": 0, "refresh": 1, "regex": "", "options": []}),
         variable("job", "Job", &format!("label_values({build}, job)"), ".+"),
         variable("instance", "Instance", &format!("label_values({of_job}, instance)"), ".+"),
         variable("runtime", "Runtime", &format!("label_values({within}, runtime)"), ".*"),

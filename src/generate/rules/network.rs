@@ -9,6 +9,7 @@ pub const NETWORK_DROPS: &str = "kina:container_network_dropped_packets:ratio_ra
 pub const PACKET_LOSS: &str = "kina:container_network_packet_loss:ratio_rate5m";
 pub const NETWORK_EFFICIENCY: &str = "kina:container_network_efficiency:ratio_rate5m";
 pub const BANDWIDTH_UTILIZATION: &str = "kina:container_network_bandwidth_utilization:ratio_rate5m";
+pub const RTT_BUCKETS: &str = "kina:container_network_rtt_seconds_bucket:rate5m";
 pub const RTT_P50: &str = "kina:container_network_rtt_seconds:p50_5m";
 pub const RTT_P95: &str = "kina:container_network_rtt_seconds:p95_5m";
 pub const RTT_P99: &str = "kina:container_network_rtt_seconds:p99_5m";
@@ -16,7 +17,7 @@ pub const RTT_P99: &str = "kina:container_network_rtt_seconds:p99_5m";
 pub fn group(s: &Settings) -> Group {
     let w = &s.minutes(5.0);
     let all = |f: FamilyId| sum_without("interface", rate(&family(f), w));
-    let rtt = |q: f64| quantile(q, rate(&buckets(NETWORK_RTT), w));
+    let rtt = |q: f64| quantile(q, recorded(RTT_BUCKETS));
     let loss = ratio(rate(&family(TCP_RETRANSMITTED_SEGMENTS), w), rate(&family(TCP_SENT_SEGMENTS), w));
     let (rx, tx) = (rate(&family(NET_RX_BYTES), w), rate(&family(NET_TX_BYTES), w));
     Group {
@@ -42,6 +43,8 @@ pub fn group(s: &Settings) -> Group {
                     family(NET_LINK_SPEED)
                 ),
             ),
+            // Recorded once: every percentile of ten thousand containers' buckets would take this rate anew.
+            rule(RTT_BUCKETS, "TCP round-trip times observed a second, by duration.", rate(&buckets(NETWORK_RTT), w)),
             rule(RTT_P50, "Median TCP round-trip time, in seconds.", rtt(0.5)),
             rule(RTT_P95, "95th percentile of TCP round-trip time, in seconds.", rtt(0.95)),
             rule(RTT_P99, "99th percentile of TCP round-trip time, in seconds.", rtt(0.99)),

@@ -96,11 +96,13 @@ impl ServiceLevel {
 pub fn group(s: &Settings) -> Group {
     let w = &s.minutes(5.0);
     let startups = zero_based("runtime, image, start", count_of(STARTUP_DURATION));
-    let fast = buckets(STARTUP_DURATION).matching(le(s.targets.get(targets::STARTUP_TIME_P95)));
-    let fast = zero_based("runtime, image, start, le", fast);
+    let fast = within(STARTUP_DURATION, s.targets.get(targets::STARTUP_TIME_P95), |bucket| {
+        zero_based("runtime, image, start, le", bucket)
+    });
     let requests = |f: Selector, le: &str| sum_without(&format!("{IDENTITY}, op{le}"), rate(&f, w));
     let all_requests = requests(count_of(STORAGE_LATENCY), "");
-    let fast_requests = buckets(STORAGE_LATENCY).matching(le(s.targets.get(targets::STORAGE_LATENCY_P99)));
+    let fast_requests =
+        within(STORAGE_LATENCY, s.targets.get(targets::STORAGE_LATENCY_P99), |bucket| requests(bucket, ", le"));
     let starts = zero_based("runtime, image, start", family(STARTS));
     let exits = zero_based("runtime, image, reason", family(EXITS));
     let bad_exits = zero_based("runtime, image, reason", family(EXITS).matching(r#"reason!="ok""#));
@@ -122,7 +124,7 @@ pub fn group(s: &Settings) -> Group {
         rule(
             STORAGE_SLOW,
             "… of them, requests that took longer than the target.",
-            format!("{all_requests}\n-\n{}", requests(fast_requests, ", le")),
+            format!("{all_requests}\n-\n({fast_requests})"),
         ),
         rule(
             INSTANCE_ERROR_RATIO,
@@ -140,6 +142,25 @@ pub fn group(s: &Settings) -> Group {
 fn ratios(level: &ServiceLevel, s: &Settings) -> Vec<Rule> {
     let about = "Share of events that missed the target.";
     level.ratios.iter().map(|(record, window)| rule(record, about, level.ratio(*window, s))).collect()
+}
+
+/// Events of a histogram that took no longer than this. Within a bucket they count as spread evenly, as a quantile of the
+/// buckets takes them; beyond the last one there is nothing to tell them apart.
+fn within(f: FamilyId, seconds: f64, sum: impl Fn(Selector) -> String) -> String {
+    let bounds = f.family().buckets;
+    let upto = |bound: f64| sum(buckets(f).matching(le(bound)));
+    let above = bounds.iter().position(|b| *b >= seconds);
+    match above.map(|i| (i.checked_sub(1).map(|below| bounds[below]), bounds[i])) {
+        None => bounds.last().map_or_else(|| sum(count_of(f)), |last| upto(*last)),
+        Some((_, bound)) if bound == seconds => upto(bound),
+        Some((below, bound)) => {
+            let low = below.unwrap_or(0.0);
+            let share = ((seconds - low) / (bound - low) * 1e6).round() / 1e6;
+            let part = format!("({}) * {share}", upto(bound));
+            below
+                .map_or(part.clone(), |b| format!("({}) * {}\n+\n{part}", upto(b), ((1.0 - share) * 1e6).round() / 1e6))
+        }
+    }
 }
 
 /// A sum over images and runtimes that is 0, not absent, from the exporter's start.

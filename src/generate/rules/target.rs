@@ -63,7 +63,7 @@ pub fn group(s: &Settings) -> Group {
         rules.push(rule(level.actual, level.about, recorded(level.source)));
         rules.push(rule(level.met, "1 while it meets the target in force, else 0.", met(level)));
     }
-    rules.extend(fleet_actuals(s));
+    rules.extend(fleet_actuals());
     rules.push(rule(TARGET_MET, "1 while the fleet meets the target in force, else 0.", fleet_met()));
     rules.push(rule(
         TARGET_ATTAINMENT,
@@ -86,15 +86,14 @@ fn met(level: &Level) -> String {
     )
 }
 
-fn fleet_actuals(s: &Settings) -> Vec<Rule> {
-    let w = &s.minutes(5.0);
+fn fleet_actuals() -> Vec<Rule> {
     let le = "cluster, job, le";
     [
         (targets::STARTUP_TIME_P95, quantile(0.95, by("sum", le, recorded(startup::IMAGE_STARTUP_BUCKETS)))),
         (targets::MEMORY_EFFICIENCY, recorded(fleet::FLEET_MEMORY_EFFICIENCY).to_string()),
         (targets::CPU_UTILIZATION_AVG, recorded(fleet::FLEET_CPU_UTILIZATION).to_string()),
-        (targets::NETWORK_LATENCY_P50, quantile(0.5, by("sum", le, rate(&buckets(NETWORK_RTT), w)))),
-        (targets::STORAGE_LATENCY_P99, quantile(0.99, by("sum", le, rate(&buckets(STORAGE_LATENCY), w)))),
+        (targets::NETWORK_LATENCY_P50, quantile(0.5, by("sum", le, recorded(network::RTT_BUCKETS)))),
+        (targets::STORAGE_LATENCY_P99, quantile(0.99, by("sum", le, recorded(storage::STORAGE_BUCKETS)))),
         (targets::ERROR_RATE, recorded(fleet::FLEET_ERROR_RATIO).to_string()),
     ]
     .into_iter()
