@@ -292,15 +292,12 @@ async fn a_receiver_that_is_away_costs_neither_memory_nor_time_and_gets_everythi
     assert!(points.len() > 1000);
 }
 
-/// `KINA_PROMETHEUS_3` names a Prometheus 3: Debian's has no receiver of OTLP.
+/// Debian's Prometheus has no receiver of OTLP.
 #[tokio::test(flavor = "multi_thread")]
 async fn prometheus_3_has_the_same_series_from_otlp_as_from_a_scrape() {
-    let Some(program) = std::env::var_os("KINA_PROMETHEUS_3") else {
-        eprintln!("skipped: KINA_PROMETHEUS_3 names no Prometheus 3");
-        return;
-    };
+    let Some(program) = crate::prometheus::version_3() else { return };
     let Some(docker) = Docker::get() else { return };
-    let prometheus = Prometheus::run(program.as_ref(), &["--web.enable-otlp-receiver"], "global: {}\n");
+    let prometheus = Prometheus::run(&program, &["--web.enable-otlp-receiver"], "global: {}\n");
     let containers = ["a", "b"].map(|tag| {
         docker.docker(&["tag", IMAGE, &format!("kina-test-otlp:{tag}")]);
         docker.run_image(&[], &format!("kina-test-otlp:{tag}"), &["sleep", "600"])

@@ -23,11 +23,11 @@ pub fn installed() -> Option<PathBuf> {
     found
 }
 
-/// One of version 3, which Debian has not: `KINA_PROMETHEUS3` names it, with promtool beside it.
+/// One of version 3, which Debian has not: `KINA_PROMETHEUS_3` names it, with promtool beside it.
 pub fn version_3() -> Option<PathBuf> {
-    let named = std::env::var_os("KINA_PROMETHEUS3").map(PathBuf::from);
+    let named = std::env::var_os("KINA_PROMETHEUS_3").map(PathBuf::from);
     if named.is_none() {
-        eprintln!("KINA_PROMETHEUS3 names no Prometheus 3");
+        eprintln!("skipped: KINA_PROMETHEUS_3 names no Prometheus 3");
     }
     named
 }
