@@ -19,6 +19,9 @@ use crate::{WORK, catalog};
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
+/// Failed attempts in a row after which a process that ends gives up: it must not wait for a receiver that is away.
+const LAST_ATTEMPTS: u32 = 3;
+
 pub struct Pusher {
     shared: Arc<Shared>,
     endpoint: Endpoint,
@@ -35,7 +38,7 @@ impl Pusher {
         Self { shared, endpoint, transport, queue: Queue::new(queue_bytes), attempts: 0, not_before: 0 }
     }
 
-    /// Runs until nothing more can come in, then sends what is left, for at most `last`.
+    /// Runs until nothing more can come in, then sends what is left: for at most `last`, while the receiver answers.
     pub async fn run(mut self, mut inbox: mpsc::Receiver<Packed>, last: Duration) {
         loop {
             let wait = self.wait();
@@ -51,15 +54,18 @@ impl Pusher {
                 () = tokio::time::sleep(wait), if !self.queue.is_empty() => {}
             }
         }
+        // At once, whatever wait was left: there is no later.
+        (self.attempts, self.not_before) = (0, 0);
         let flushed = tokio::time::timeout(last, async {
-            while !self.queue.is_empty() {
+            while !self.queue.is_empty() && self.attempts < LAST_ATTEMPTS {
                 tokio::time::sleep(self.wait()).await;
                 self.attempt().await;
             }
         });
-        let flushed = flushed.await.is_ok();
+        // What did not go in time is counted below.
+        let _ = flushed.await;
         let left = self.queue.items();
-        if !flushed && left > 0 {
+        if left > 0 {
             self.drop_items("shutdown", left);
         }
     }
