@@ -217,8 +217,28 @@ impl Family {
         Cow::Owned(format!("kina.{}", name.replacen('_', ".", 2)))
     }
 
-    /// The unit as OpenTelemetry writes it (UCUM). Things that are counted have none.
+    /// The name of the machine's own sample, that of the root cgroup, where the semantic conventions have another one for
+    /// it than for a container's; and the attributes that it needs besides.
+    pub fn otel_system(&self) -> Option<(&'static str, &'static [(&'static str, &'static str)])> {
+        Some(match self.otel? {
+            "container.cpu.time" => ("system.cpu.time", &[]),
+            "container.disk.io" => ("system.disk.io", &[]),
+            "container.network.io" => ("system.network.io", &[]),
+            "container.paging.faults" => ("system.paging.faults", &[]),
+            "container.filesystem.usage" => ("system.filesystem.usage", &[("system.filesystem.state", "used")]),
+            "container.filesystem.capacity" => ("system.filesystem.limit", &[]),
+            _ => return None,
+        })
+    }
+
+    /// The unit as OpenTelemetry writes it (UCUM). Things that are counted have none but what the conventions give them.
     pub fn otel_unit(&self) -> &'static str {
+        match self.otel {
+            Some("container.paging.faults") => return "{fault}",
+            Some("system.cpu.logical.count" | "system.cpu.physical.count") => return "{cpu}",
+            Some("process.unix.file_descriptor.count") => return "{file_descriptor}",
+            _ => {}
+        }
         match self.unit {
             Unit::Seconds => "s",
             Unit::Bytes => "By",
@@ -471,7 +491,7 @@ families! {
     MEMORY_FAILURES = Counter Container Memory "container_memory_failures_total" ["failure_type", "scope"] Count
         "Page faults: failure_type pgfault or pgmajfault; scope container counts the cgroup's own processes, hierarchy those below it too."
         source "pgfault and pgmajfault of memory.stat; v2 tells the hierarchy alone, v1 both"
-        absent "the memory controller is not enabled for the cgroup" ;
+        absent "the memory controller is not enabled for the cgroup" otel "container.paging.faults" ;
     MEMORY_EVENTS_HIGH = Counter Container Memory "container_memory_events_high_total" [] Count
         "Times the container was throttled for going over memory.high."
         source "high of memory.events (v2)"
@@ -704,10 +724,10 @@ families! {
     FS_USAGE = Gauge Container Host "container_fs_usage_bytes" ["device"] Bytes
         "Bytes used on a file system of the host; only on the series with id=\"/\"."
         source "statfs of the mount points of /proc/1/mountinfo that are on local devices, each device once"
-        absent "the file system is a network's, a process's (FUSE), memory or a read-only image, or can't be seen from the exporter" ;
+        absent "the file system is a network's, a process's (FUSE), memory or a read-only image, or can't be seen from the exporter" otel "container.filesystem.usage" ;
     FS_LIMIT = Gauge Container Host "container_fs_limit_bytes" ["device"] Bytes
         "Size of a file system of the host; only on the series with id=\"/\"."
-        source "statfs" absent "no file system can be asked" ;
+        source "statfs" absent "no file system can be asked" otel "container.filesystem.capacity" ;
     FS_INODES_FREE = Gauge Container Host "container_fs_inodes_free" ["device"] Count
         "Free inodes of a file system of the host; only on the series with id=\"/\"."
         source "statfs" absent "the file system has no fixed number of inodes" ;
@@ -773,7 +793,7 @@ families! {
     HOST_ENERGY = Counter Host Energy "kina_host_energy_joules_total" ["domain"] Joules
         "Energy used, by RAPL domain."
         source "/sys/class/powercap/*/energy_uj, wrap-around handled"
-        absent "no RAPL, or not permitted to read it" ;
+        absent "no RAPL, or not permitted to read it" otel "hw.energy" ;
     CONTAINER_ENERGY = Counter Container Energy "kina_container_energy_joules_total" [] Joules
         "The container's share of the energy of the machine's packages, by busy CPU time."
         source "RAPL package energy × the container's share of the machine's busy time, idle power included; per-process energy on macOS"

@@ -75,7 +75,8 @@ fn section(out: &mut String, f: &Family) {
     if let Some(name) = f.otel {
         let attributes: Vec<String> = f.otel_attributes.iter().map(|(k, v)| format!("`{k}=\"{v}\"`")).collect();
         let with = if attributes.is_empty() { String::new() } else { format!(" with {}", attributes.join(", ")) };
-        let _ = writeln!(out, "- **OpenTelemetry**: `{name}`{with}");
+        let system = f.otel_system().map(|(name, _)| format!("; the machine's own is `{name}`")).unwrap_or_default();
+        let _ = writeln!(out, "- **OpenTelemetry**: `{name}`{with}{system}");
     }
     if f.profile == Profile::Cadvisor {
         out.push_str("- **Profile**: only with `--profile cadvisor`\n");

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use super::request::{Request, Requests, length_of_varint};
-use crate::catalog::{self, FamilyId, Kind, Scope, Unit};
+use crate::catalog::{self, Family, FamilyId, Kind, Scope, Unit};
 use crate::engine::Collection;
 use crate::expose::wire::{bytes, double, fixed64, message, sint, string, tag, uint, varint};
 use crate::root::{Nanos, SECOND};
@@ -67,25 +67,34 @@ enum Data {
 }
 
 fn instruments() -> &'static [Instrument] {
-    static ALL: LazyLock<Vec<Instrument>> = LazyLock::new(|| {
-        let mut all: Vec<Instrument> = Vec::new();
-        for id in catalog::ids() {
-            let family = id.family();
-            let name = family.otel_name().into_owned();
-            match all.iter_mut().find(|i| i.name == name) {
-                Some(instrument) => instrument.families.push(id),
-                None => {
-                    let mut heading = Vec::new();
-                    string(&mut heading, 1, &name);
-                    string(&mut heading, 2, family.help);
-                    string(&mut heading, 3, family.otel_unit());
-                    all.push(Instrument { name, heading, data: data(id), families: vec![id] });
-                }
+    static ALL: LazyLock<Vec<Instrument>> = LazyLock::new(|| named(|family| Some(family.otel_name().into_owned())));
+    &ALL
+}
+
+/// Those of the machine's own samples that have another name than a container's.
+fn system_instruments() -> &'static [Instrument] {
+    static ALL: LazyLock<Vec<Instrument>> =
+        LazyLock::new(|| named(|family| family.otel_system().map(|(name, _)| name.to_owned())));
+    &ALL
+}
+
+fn named(name: impl Fn(&Family) -> Option<String>) -> Vec<Instrument> {
+    let mut all: Vec<Instrument> = Vec::new();
+    for id in catalog::ids() {
+        let family = id.family();
+        let Some(name) = name(family) else { continue };
+        match all.iter_mut().find(|i| i.name == name) {
+            Some(instrument) => instrument.families.push(id),
+            None => {
+                let mut heading = Vec::new();
+                string(&mut heading, 1, &name);
+                string(&mut heading, 2, family.help);
+                string(&mut heading, 3, family.otel_unit());
+                all.push(Instrument { name, heading, data: data(id), families: vec![id] });
             }
         }
-        all
-    });
-    &ALL
+    }
+    all
 }
 
 fn data(id: FamilyId) -> Data {
@@ -119,6 +128,8 @@ struct Source<'a> {
     collection: &'a Collection,
     /// The container of each entity; None for the root cgroup, which is the machine, and where nobody knows it.
     containers: Vec<Option<&'a Arc<Container>>>,
+    /// The entity of the root cgroup.
+    machine: Option<usize>,
     /// In attributes mode: the attributes that tell each entity, as most points have them, and where they end.
     told: Vec<u8>,
     ends: Vec<usize>,
@@ -133,7 +144,8 @@ impl<'a> Source<'a> {
             listed.map(|c| (Arc::as_ptr(&c.labels), c)).collect();
         let blocks = collection.samples.entities().iter();
         let containers = blocks.map(|b| by_block.get(&Arc::as_ptr(b)).copied().filter(|_| !is_root(b))).collect();
-        let mut source = Self { collection, containers, told: Vec::new(), ends: Vec::new(), ended: false };
+        let machine = collection.samples.entities().iter().position(is_root);
+        let mut source = Self { collection, containers, machine, told: Vec::new(), ends: Vec::new(), ended: false };
         if shape.identity == Identity::Attributes {
             let mut told = Vec::new();
             for entity in 0..collection.samples.entities().len() {
@@ -173,15 +185,16 @@ impl<'a> Source<'a> {
     }
 
     fn resource(&self, shape: &Shape, group: u32) -> Vec<u8> {
+        let is_machine = matches!(group, MACHINE | SYSTEM);
         let mut out = Vec::new();
         for (key, value) in &shape.resource {
             // `service.*` is the exporter's own; a container is not the exporter.
-            if group == MACHINE || !key.starts_with("service.") {
+            if is_machine || !key.starts_with("service.") {
                 attribute(&mut out, 1, key, value);
             }
         }
-        if let Some(entity) = group.checked_sub(1) {
-            self.identity(&mut out, 1, entity as usize);
+        if !is_machine {
+            self.identity(&mut out, 1, group as usize - 1);
         }
         out
     }
@@ -192,6 +205,9 @@ const NUMBER_ATTRIBUTES: u64 = 7;
 
 /// The group of everything that is not about one container; a container's is one more than its entity.
 const MACHINE: u32 = 0;
+
+/// The machine's own samples that have names of their own; last.
+const SYSTEM: u32 = u32::MAX;
 
 /// Writes the samples of the entities that are wanted, group by group.
 fn write(
@@ -204,27 +220,34 @@ fn write(
 ) {
     let samples = &source.collection.samples;
     let blocks = samples.entities();
-    let group = |entity: Entity| match entity.index() {
-        Some(e) if shape.identity == Identity::Resource && !blocks.get(e).is_some_and(is_root) => e as u32 + 1,
+    let group = |id: FamilyId, entity: Entity| match entity.index() {
+        Some(e) if source.machine == Some(e) => {
+            if id.family().otel_system().is_some() {
+                SYSTEM
+            } else {
+                MACHINE
+            }
+        }
+        Some(e) if shape.identity == Identity::Resource => e as u32 + 1,
         _ => MACHINE,
     };
     // Of what ended, only entities: families of events outlive their containers.
     let wanted = |entity: Entity| entity.index().map_or(!source.ended, wanted);
     let mut families: Vec<FamilyWriter> = catalog::ids()
         .map(|id| {
-            let rows = entities(samples, id).enumerate().filter(|(_, e)| wanted(*e));
-            let mut order: Vec<_> = rows.map(|(row, e)| (group(e), row as u32)).collect();
+            let rows = entities(samples, id).enumerate().filter(|(row, e)| wanted(*e) && is_told(samples, id, *row));
+            let mut order: Vec<_> = rows.map(|(row, e)| (group(id, e), row as u32)).collect();
             order.sort_unstable();
             FamilyWriter::new(source, shape, time, id, order, before)
         })
         .collect();
     let groups = if shape.identity == Identity::Resource { blocks.len() as u32 + 1 } else { 1 };
-    for group in 0..groups {
+    for group in (0..groups).chain([SYSTEM]) {
         if !families.iter().any(|f| f.next(group).is_some()) {
             continue;
         }
         requests.resource(source.resource(shape, group));
-        for instrument in instruments() {
+        for instrument in if group == SYSTEM { system_instruments() } else { instruments() } {
             requests.metric(&instrument.heading, ending(instrument, shape), field(instrument, shape));
             for id in &instrument.families {
                 let Some(family) = families.get_mut(id.index()) else { continue };
@@ -239,6 +262,36 @@ fn write(
 
 fn is_root(block: &Arc<LabelBlock>) -> bool {
     block.get("id") == Some("/")
+}
+
+/// Whether the conventions have a place for a row: of page faults they count the cgroup with those below it.
+fn is_told(samples: &Samples, id: FamilyId, row: usize) -> bool {
+    let Some(r) = samples.table(id).rows.get(row).filter(|_| id == catalog::MEMORY_FAILURES) else { return true };
+    samples.labels(Entity::NONE, r.extra).any(|l| l == ("scope", "hierarchy"))
+}
+
+/// A row's value as the conventions count it: page faults without the major ones, which the row behind it counts.
+fn counted(samples: &Samples, id: FamilyId, row: usize, value: f64) -> f64 {
+    if id != catalog::MEMORY_FAILURES {
+        return value;
+    }
+    let rows = &samples.table(id).rows;
+    let major = |extra| samples.labels(Entity::NONE, extra).any(|l| l == ("failure_type", "pgmajfault"));
+    match (rows.get(row), rows.get(row + 1)) {
+        (Some(all), Some(next)) if next.entity == all.entity && major(next.extra) && !major(all.extra) => {
+            (value - next.value).max(0.0)
+        }
+        _ => value,
+    }
+}
+
+/// What the hardware of a RAPL domain is, in the conventions' words.
+fn hardware(domain: &str) -> &'static str {
+    match domain.split('-').next() {
+        Some("dram") => "memory",
+        Some("psys") => "enclosure",
+        _ => "cpu",
+    }
 }
 
 /// Entities of all rows of a family: numbers, then summaries, then histograms.
@@ -345,7 +398,8 @@ impl<'a> FamilyWriter<'a> {
         if let Some(samples) = before.map(|c| &c.samples) {
             let key = |entity, extra| (samples.entity_text(entity), samples.extra_text(extra));
             let table = samples.table(id);
-            known = table.rows.iter().map(|r| (key(r.entity, r.extra), r.value)).collect();
+            let rows = table.rows.iter().enumerate();
+            known = rows.map(|(i, r)| (key(r.entity, r.extra), counted(samples, id, i, r.value))).collect();
             known_histograms = table.hists.iter().map(|r| (key(r.entity, r.extra), samples.histogram(r))).collect();
         }
         let last_push = before.map(|c| c.snapshot.wall);
@@ -363,7 +417,8 @@ impl<'a> FamilyWriter<'a> {
         let sums = row.wrapping_sub(table.rows.len());
         let hists = sums.wrapping_sub(table.sums.len());
         if let Some(r) = table.rows.get(row) {
-            if let Some((start, value)) = self.number(r.entity, r.extra, self.converted(r.value)) {
+            let value = counted(samples, self.id, row, self.converted(r.value));
+            if let Some((start, value)) = self.number(r.entity, r.extra, value) {
                 requests.point(|out| self.number_point(out, r.entity, r.extra, start, value));
             }
         } else if let Some(r) = table.sums.get(sums) {
@@ -454,10 +509,14 @@ impl<'a> FamilyWriter<'a> {
     }
 
     fn attributes(&self, out: &mut Vec<u8>, field: u64, entity: Entity, extra: Extra) {
-        for (key, value) in self.id.family().otel_attributes {
+        let family = self.id.family();
+        for (key, value) in family.otel_attributes {
             attribute(out, field, key, value);
         }
-        if let (Identity::Attributes, Some(e)) = (self.shape.identity, entity.index()) {
+        let machine = family.otel_system().filter(|_| entity.index().is_some_and(|e| self.source.machine == Some(e)));
+        if let Some((_, more)) = machine {
+            more.iter().for_each(|(key, value)| attribute(out, field, key, value));
+        } else if let (Identity::Attributes, Some(e)) = (self.shape.identity, entity.index()) {
             match field {
                 NUMBER_ATTRIBUTES => out.extend_from_slice(self.source.told(e)),
                 _ => self.source.identity(out, field, e),
@@ -466,7 +525,22 @@ impl<'a> FamilyWriter<'a> {
         let labels = self.source.collection.samples.labels(Entity::NONE, extra);
         // Which container it is has been told.
         for (label, value) in labels.filter(|(label, _)| *label != "container_id" || entity == Entity::NONE) {
-            attribute(out, field, catalog::attribute(label), value);
+            self.label(out, field, label, value);
+        }
+    }
+
+    fn label(&self, out: &mut Vec<u8>, field: u64, label: &str, value: &str) {
+        match label {
+            "failure_type" => {
+                let kind = if value == "pgmajfault" { "major" } else { "minor" };
+                attribute(out, field, "system.paging.fault.type", kind);
+            }
+            "scope" if self.id == catalog::MEMORY_FAILURES => {}
+            "domain" if self.id == catalog::HOST_ENERGY => {
+                attribute(out, field, "hw.id", value);
+                attribute(out, field, "hw.type", hardware(value));
+            }
+            _ => attribute(out, field, catalog::attribute(label), value),
         }
     }
 
