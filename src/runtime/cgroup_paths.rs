@@ -140,6 +140,11 @@ pub fn names(paths: &CgroupPaths, native_id: &str) -> bool {
     paths.v2.iter().chain(paths.v1.values()).any(|p| p.contains(native_id))
 }
 
+/// Whether the paths end in that one, which an OCI specification asks for (`/parent/name`).
+pub fn are_at(paths: &CgroupPaths, asked: &str) -> bool {
+    asked.starts_with('/') && asked.len() > 1 && paths.v2.iter().chain(paths.v1.values()).any(|p| p.ends_with(asked))
+}
+
 /// An exporter in a cgroup namespace of its own sees paths from there: `/../ID` is beside it. The mount shows the whole
 /// tree all the same, so the place is found by its end.
 fn absolute(root: &Root, hierarchies: &Hierarchies, path: &str) -> String {

@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::http::Trouble;
+#[cfg(target_os = "linux")]
+use super::{CgroupPaths, Container};
 use super::{Directory, RuntimeKind};
 use crate::config::{Config, RuntimeSource};
 use crate::held::Held;
@@ -181,7 +183,7 @@ impl Link {
         }
     }
 
-    /// Without a daemon no event tells of an end: the cgroups do.
+    /// Without a daemon no event tells of an end: the kernel does.
     fn drop_the_dead(&self) {
         #[cfg(target_os = "linux")]
         {
@@ -189,9 +191,12 @@ impl Link {
             let root = &self.ctx().root;
             let hierarchies = Hierarchies::find(root);
             let Some(mount) = hierarchies.leading() else { return };
-            self.ctx().directory.remove_where(|c| {
-                c.runtime == self.runtime && c.source == self.source && !root.exists(&below(mount, &c.identity.id))
-            });
+            // One that has no cgroup of its own has its process.
+            let lives = |c: &Container| match c.cgroup == CgroupPaths::default() {
+                true => c.pid != 0 && root.exists(&root.procfs.join(c.pid.to_string())),
+                false => root.exists(&below(mount, &c.identity.id)),
+            };
+            self.ctx().directory.remove_where(|c| c.runtime == self.runtime && c.source == self.source && !lives(c));
         }
     }
 }

@@ -10,7 +10,7 @@ use super::wire;
 use crate::root::{Nanos, Root};
 use crate::runtime::cgroup_paths::{self, Hierarchies};
 use crate::runtime::http::Trouble;
-use crate::runtime::{Container, Identity, ImageFacts, RuntimeKind, process};
+use crate::runtime::{CgroupPaths, Container, Identity, ImageFacts, RuntimeKind, process};
 
 /// What is used of the OCI runtime specification.
 #[derive(Debug, Default, Deserialize)]
@@ -30,6 +30,8 @@ struct SpecProcess {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Linux {
+    #[serde(rename = "cgroupsPath")]
+    cgroups_path: String,
     namespaces: Option<Vec<SpecNamespace>>,
 }
 
@@ -49,14 +51,19 @@ pub fn container(
     started: Option<Nanos>,
 ) -> Option<Container> {
     let spec: Spec = told.spec.as_ref().and_then(|any| serde_json::from_slice(&any.value).ok()).unwrap_or_default();
-    let cgroup = cgroup_paths::of_pid(root, hierarchies, pid, &told.id)?;
+    let mut cgroup = cgroup_paths::of_pid(root, hierarchies, pid, &told.id)?;
+    let asked = spec.linux.as_ref().map_or("", |l| l.cgroups_path.as_str());
+    if !cgroup_paths::names(&cgroup, &told.id) && !cgroup_paths::are_at(&cgroup, asked) {
+        // None of its own (rootless on cgroup v1): that of whoever started it would count others, too.
+        cgroup = CgroupPaths::default();
+    }
     let user_labels: BTreeMap<String, String> = told.labels.clone().into_iter().collect();
     let label = |name: &str| user_labels.get(name).cloned().unwrap_or_default();
     let annotation = |name: &str| spec.annotations.as_ref()?.get(name).cloned();
     // As cAdvisor and kubelet have it: the name is the id, and a sandbox (pause) has an image but no container name.
     let nerdctl = label("nerdctl/name");
     let identity = Identity {
-        id: cgroup_paths::id(&cgroup).unwrap_or("/").to_owned(),
+        id: cgroup_paths::id(&cgroup).map_or_else(|| format!("/containerd/{}", told.id), str::to_owned),
         name: if nerdctl.is_empty() { told.id.clone() } else { nerdctl },
         image: annotation("io.kubernetes.cri.image-name").unwrap_or_else(|| told.image.clone()),
         namespace: label("io.kubernetes.pod.namespace"),

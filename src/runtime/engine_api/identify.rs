@@ -9,7 +9,7 @@ use super::wire;
 use crate::root::{Nanos, Root, SECOND, parse_date};
 use crate::runtime::cgroup_paths::{self, Hierarchies};
 use crate::runtime::http::{Client, Trouble};
-use crate::runtime::{CgroupPaths, Container, Identity, ImageFacts, RuntimeKind};
+use crate::runtime::{CgroupPaths, Container, Identity, ImageFacts, RuntimeKind, process};
 
 /// How one daemon is asked.
 #[derive(Debug)]
@@ -93,7 +93,8 @@ impl Api {
             config.labels.unwrap_or_default().into_iter().map(|(k, v)| (k, v.unwrap_or_default())).collect();
         let running = state.running.unwrap_or(false);
         let pid = state.pid.and_then(|p| u32::try_from(p).ok()).filter(|_| running).unwrap_or(0);
-        let (pid, cgroup) = locate(&self.client.root, &self.hierarchies, pid, id);
+        let started = state.started_at.as_deref().and_then(parse_date);
+        let (pid, cgroup) = locate(&self.client.root, &self.hierarchies, pid, id, started);
         let asked = config.image.unwrap_or_default();
         let name = answer.name.unwrap_or_default();
         let identity = Identity {
@@ -116,7 +117,7 @@ impl Api {
             cgroup,
             pid,
             created: answer.created.as_deref().and_then(parse_date),
-            started: state.started_at.as_deref().and_then(parse_date),
+            started,
             health_check: state
                 .health
                 .as_ref()
@@ -176,7 +177,7 @@ fn addresses(settings: wire::NetworkSettings) -> Vec<std::net::IpAddr> {
 
 /// The container's cgroups, and its first process as this host numbers it: a daemon in another pid namespace (Docker in
 /// Docker) numbers differently, and a pid may have been reused since. Then the cgroup that bears the id tells.
-fn locate(root: &Root, hierarchies: &Hierarchies, pid: u32, id: &str) -> (u32, CgroupPaths) {
+fn locate(root: &Root, hierarchies: &Hierarchies, pid: u32, id: &str, started: Option<Nanos>) -> (u32, CgroupPaths) {
     if pid == 0 {
         return (0, CgroupPaths::default());
     }
@@ -188,6 +189,9 @@ fn locate(root: &Root, hierarchies: &Hierarchies, pid: u32, id: &str) -> (u32, C
         let paths = hierarchies.same_path(root, &path);
         return (hierarchies.first_process(root, &path).unwrap_or(0), paths);
     }
-    // A cgroup that is not named after its container (podman --cgroups=split, --cgroups=disabled).
-    told.map_or((0, CgroupPaths::default()), |paths| (pid, paths))
+    // It has no cgroup of its own (rootless Podman on cgroup v1, podman --cgroups=disabled), and that of whoever started it
+    // would count others, too. The process is the container's if it was made shortly before the container was started.
+    let made = process::start_time(root, pid);
+    let its = started.zip(made).is_some_and(|(started, made)| (-SECOND..10 * SECOND).contains(&(started - made)));
+    (if its { pid } else { 0 }, CgroupPaths::default())
 }

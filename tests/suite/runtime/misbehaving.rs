@@ -174,6 +174,24 @@ fn names_images_and_labels_of_any_kind_arrive_whole() {
 }
 
 #[test]
+fn the_cgroup_of_whoever_started_a_container_is_not_taken_for_its_own() {
+    let fake = Fake::start();
+    for n in 1..=2 {
+        fake.run(n, &format!("c{n}"), now(), |_| {});
+        std::fs::remove_dir(fake.dir.path().join(format!("sys/fs/cgroup/system.slice/docker-{}.scope", id(n))))
+            .unwrap();
+        let proc = fake.dir.path().join(format!("proc/{}", n + 10));
+        std::fs::write(proc.join("cgroup"), "0::/user.slice/session-1.scope\n").unwrap();
+    }
+    let seen = fake.see_as(RuntimeKind::Podman);
+    for n in 1..=2 {
+        let c = shown(&seen, &format!("c{n}"));
+        assert_eq!(c.identity.id, format!("/podman/{}", id(n)), "no other has this id");
+        assert_eq!((c.cgroup.v2.as_deref(), c.pid), (None, 0), "the process can't be told from one of that number");
+    }
+}
+
+#[test]
 fn nonsense_among_the_events_costs_itself_alone() {
     let fake = Fake::start();
     let mut seen = fake.see();
