@@ -745,7 +745,7 @@ families! {
     STORAGE_LOGICAL_READ = Counter Container Process "kina_container_storage_logical_read_bytes_total" [] Bytes
         "Bytes that the container's processes asked to read, from cache or device, sockets and pipes included."
         source "rchar of /proc/PID/io, summed over the container's processes as they come and go"
-        absent "not permitted to read /proc/PID/io (CAP_SYS_PTRACE), or no task I/O accounting" ;
+        absent "not permitted to read /proc/PID/io (CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH), or no task I/O accounting" ;
     DEVICE_IO_LATENCY = Summary Host Device "kina_device_io_latency_seconds" ["device", "op"] Seconds
         "Time block requests took on the device, queueing included; the mean is rate(_sum) ÷ rate(_count)."
         source "/proc/diskstats fields 4 and 1 (read), 8 and 5 (write)"

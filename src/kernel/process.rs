@@ -522,7 +522,9 @@ fn tell_io(told: &mut Told, state: &State, ctx: &Context<'_>) {
     let Some(known) = state.known.values().next() else { return };
     let (now, why) = match known.io {
         Ok(_) => (Told::Yes, ""),
-        Err(ReadError::Denied) => (Told::No, "not permitted to read /proc/PID/io (CAP_SYS_PTRACE)"),
+        Err(ReadError::Denied) => {
+            (Told::No, "not permitted to read /proc/PID/io (CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH)")
+        }
         Err(ReadError::Absent) => (Told::No, "CONFIG_TASK_IO_ACCOUNTING is off"),
         Err(_) => return,
     };

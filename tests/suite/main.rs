@@ -16,6 +16,7 @@ mod common;
 mod config;
 mod cost;
 mod dashboards;
+mod deploy;
 mod e2e;
 mod expose;
 mod golden;
