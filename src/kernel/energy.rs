@@ -146,7 +146,7 @@ impl Meters {
                     domain.turn.advance(now);
                     host.energy.push((domain.name.clone(), domain.turn.total as f64 / 1e6));
                     if is_package {
-                        packages = Some(packages.unwrap_or(0) + domain.turn.total);
+                        packages = Some(packages.unwrap_or(0u64).saturating_add(domain.turn.total));
                     }
                 }
                 Err(e) => {

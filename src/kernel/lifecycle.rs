@@ -52,7 +52,7 @@ fn first_start(container: &Container, ctx: &Context<'_>) -> Option<Nanos> {
         return Some(booted);
     }
     let pid = Some(container.pid).filter(|p| *p != 0).or_else(|| first_process(container, ctx))?;
-    Some(booted + start_after_boot(ctx.root, pid)?)
+    booted.checked_add(start_after_boot(ctx.root, pid)?)
 }
 
 fn first_process(container: &Container, ctx: &Context<'_>) -> Option<u32> {

@@ -230,7 +230,7 @@ impl Machine {
         facts.usage = facts.usage.or(less(self.total, self.free));
         facts.swap = facts.swap.or(less(self.swap_total, self.swap_free));
         facts.kernel = self.kernel.sum();
-        facts.file = facts.file.or(own.file.map(|f| f + self.buffers.unwrap_or(0)));
+        facts.file = facts.file.or(own.file.map(|f| f.saturating_add(self.buffers.unwrap_or(0))));
         // As cAdvisor has it: what limits the machine is its memory.
         facts.limit = self.total.map(Limit::Value).or(Some(Limit::Max));
         for (field, machine) in [

@@ -176,6 +176,11 @@ pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
+#[cfg(fuzzing)]
+pub(super) fn fuzz(bytes: &[u8]) {
+    let _ = walk(bytes, 1, &mut |message| attributes(message).for_each(drop));
+}
+
 #[cfg(test)]
 pub mod tests {
     use super::*;

@@ -62,7 +62,7 @@ fn started(ctx: &Context<'_>) -> Nanos {
         Nanos::try_from(ticks.checked_mul(super::cpu::TICK_NS)?).ok()
     };
     match since_boot() {
-        Some(started) => clock.wall() - clock.boot() + started,
+        Some(started) => (clock.wall() - clock.boot()).saturating_add(started),
         None => clock.wall(),
     }
 }

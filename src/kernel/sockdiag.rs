@@ -90,6 +90,11 @@ fn own_address(message: &[u8]) -> Option<IpAddr> {
     address(family, bytes)
 }
 
+#[cfg(fuzzing)]
+pub(super) fn fuzz(bytes: &[u8]) {
+    let _ = (socket(bytes), own_address(bytes));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -145,6 +145,14 @@ fn number(bytes: &[u8]) -> Option<i64> {
     std::str::from_utf8(bytes).ok()?.trim().parse().ok()
 }
 
+#[cfg(fuzzing)]
+pub(super) fn fuzz(bytes: &[u8]) {
+    let Some(temperature) = number(bytes) else { return };
+    let mut trips = Trips::default();
+    ["passive", "hot", "critical"].into_iter().for_each(|kind| trips.add(kind, temperature));
+    let _ = (trips.state(temperature), trips.state(0));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

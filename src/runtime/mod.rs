@@ -14,6 +14,8 @@ pub mod containerd;
 mod directory;
 #[cfg(target_os = "linux")]
 pub mod engine_api;
+#[cfg(all(fuzzing, target_os = "linux"))]
+pub mod fuzzing;
 pub mod http;
 #[cfg(target_os = "linux")]
 mod process;

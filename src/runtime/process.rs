@@ -14,7 +14,7 @@ pub fn start_time(root: &Root, pid: u32) -> Option<Nanos> {
     // SAFETY: sysconf takes no pointers.
     let hertz = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1);
     let since_boot = ticks.checked_mul(SECOND / hertz)?;
-    Some(root.clock.wall() - root.clock.boot() + since_boot)
+    (root.clock.wall() - root.clock.boot()).checked_add(since_boot)
 }
 
 /// Path and arguments, from `/proc/PID/cmdline`.

@@ -14,6 +14,8 @@
 mod api;
 mod connection;
 mod containers;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod listen;
 mod metrics;
 mod page;

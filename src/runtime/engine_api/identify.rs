@@ -85,6 +85,11 @@ impl Api {
         Some(image)
     }
 
+    #[cfg(fuzzing)]
+    pub fn of_answer(&self, id: &str, answer: wire::Inspect) -> Inspection {
+        self.container(id, answer, None)
+    }
+
     fn container(&self, id: &str, answer: wire::Inspect, image: Option<&Image>) -> Inspection {
         let state = answer.state.unwrap_or_default();
         let config = answer.config.unwrap_or_default();

@@ -90,7 +90,7 @@ pub(super) fn read(root: &Root, path: &Path) -> Result<WebFile, WebError> {
     parse(&text, path)
 }
 
-fn parse(text: &str, path: &Path) -> Result<WebFile, WebError> {
+pub(super) fn parse(text: &str, path: &Path) -> Result<WebFile, WebError> {
     let place = Place(path);
     let file: Option<File> = serde_saphyr::from_str(text).map_err(|e| {
         // The snippet would show keys and hashes in a log.

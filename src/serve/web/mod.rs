@@ -6,6 +6,8 @@
 
 mod auth;
 mod file;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod rate;
 mod tls;
 
