@@ -2,7 +2,8 @@
 //!
 //! Collections run on a thread of their own, one at a time. Requests for the same collectors that arrive together, or while
 //! such a collection runs and no container has come or gone since it began, share its result. Nothing runs between
-//! scrapes.
+//! scrapes but this: what a container that ends has open is closed at once, for it keeps the kernel from taking its
+//! network apart.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -115,7 +116,9 @@ impl Engine {
     pub fn start(shared: Arc<Shared>) -> std::io::Result<Self> {
         let (requests, inbox) = mpsc::unbounded_channel();
         let worker = Worker::new(shared.clone(), Budget::of_process());
-        std::thread::Builder::new().name("collect".into()).spawn(move || worker.run(inbox))?;
+        // For waiting for two things at once: without timers and sockets, on the collecting thread alone.
+        let waiting = tokio::runtime::Builder::new_current_thread().build()?;
+        std::thread::Builder::new().name("collect".into()).spawn(move || waiting.block_on(worker.run(inbox)))?;
         Ok(Self { shared, requests })
     }
 
@@ -197,9 +200,18 @@ impl Worker {
         worker
     }
 
-    fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Request>) {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Request>) {
         let mut waiting = Vec::new();
-        while let Some(first) = inbox.blocking_recv() {
+        let mut removals = self.shared.directory.removals();
+        loop {
+            let first = tokio::select! {
+                request = inbox.recv() => request,
+                Ok(()) = removals.changed() => {
+                    self.release();
+                    continue;
+                }
+            };
+            let Some(first) = first else { return };
             waiting.push(first);
             while let Some((wanted, within)) = waiting.first().map(|r| (r.wanted, r.within.clone())) {
                 while let Ok(more) = inbox.try_recv() {
@@ -283,6 +295,17 @@ impl Worker {
         for old in gone.into_values() {
             self.readers.iter_mut().for_each(|(_, r)| r.close(old.slot));
             self.free.push(old.slot);
+        }
+    }
+
+    /// Closes what belongs to containers that are gone.
+    pub fn release(&mut self) {
+        let directory = &self.shared.directory;
+        for (_, old) in self.live.extract_if(|key, _| key.id != "/" && directory.get(key).is_none()) {
+            self.readers.iter_mut().for_each(|(_, r)| r.close(old.slot));
+            self.free.push(old.slot);
+            // The list is made anew by the next collection.
+            self.generation = None;
         }
     }
 

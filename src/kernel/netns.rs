@@ -1,4 +1,5 @@
-//! Network namespaces: which one a container is in, who speaks for one that several share, and the way inside.
+//! Network namespaces: which one a container is in, who speaks for one that several share, what readers keep of each, and
+//! the way inside.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::cgroups::Cgroups;
-use super::{Context, parse};
+use super::{Context, Slots, parse};
 use crate::probe::{Answer, Capabilities};
 use crate::root::{ReadError, Root};
 use crate::runtime::Container;
@@ -56,7 +57,7 @@ pub fn pid_of(root: &Root, cgroups: &Cgroups, container: &Container) -> Option<u
 
 /// The process to ask of a container's network, and its namespace. None for a container in the host's own network, which
 /// is told at `/` alone.
-pub fn of_container(container: &Container, ctx: &Context<'_>) -> Result<Option<(u32, Namespace)>, ReadError> {
+fn of_container(container: &Container, ctx: &Context<'_>) -> Result<Option<(u32, Namespace)>, ReadError> {
     let pid = pid_of(ctx.root, ctx.cgroups, container).ok_or(ReadError::Absent)?;
     let namespace = Namespace::of_process(ctx.root, pid)?;
     let hosts = container.host_network || Some(namespace) == Namespace::of_host(ctx.root);
@@ -76,7 +77,7 @@ fn first_process(root: &Root, cgroup: &Path, depth: u8) -> Option<u32> {
 /// Who speaks for each namespace, so that what several containers share (a pod) is counted once: the container whose
 /// namespace it is (the pod's sandbox) where the runtime tells, else the first one seen, for as long as it lives.
 #[derive(Debug, Default)]
-pub struct Speakers {
+struct Speakers {
     members: HashMap<Namespace, Vec<Member>>,
 }
 
@@ -88,13 +89,13 @@ struct Member {
 }
 
 impl Speakers {
-    pub fn join(&mut self, namespace: Namespace, slot: usize, guest: bool) {
+    fn join(&mut self, namespace: Namespace, slot: usize, guest: bool) {
         let members = self.members.entry(namespace).or_default();
         let place = if guest { members.len() } else { members.partition_point(|m| !m.guest) };
         members.insert(place, Member { slot, guest });
     }
 
-    pub fn leave(&mut self, namespace: Namespace, slot: usize) {
+    fn leave(&mut self, namespace: Namespace, slot: usize) {
         if let Some(members) = self.members.get_mut(&namespace) {
             members.retain(|m| m.slot != slot);
             if members.is_empty() {
@@ -103,8 +104,104 @@ impl Speakers {
         }
     }
 
-    pub fn speaks(&self, namespace: Namespace, slot: usize) -> bool {
+    fn speaks(&self, namespace: Namespace, slot: usize) -> bool {
         self.members.get(&namespace).and_then(|m| m.first()).is_some_and(|m| m.slot == slot)
+    }
+}
+
+/// What a reader keeps open of each container's network namespace.
+pub struct Spaces<S> {
+    slots: Slots<Space<S>>,
+    speakers: Speakers,
+}
+
+enum Space<S> {
+    Open(Namespace, Box<S>),
+    /// No process was found yet, after so many attempts.
+    Waiting(u8),
+    /// The host's network is told at `/` alone; or the namespace refuses.
+    Closed,
+}
+
+/// A cgroup may appear a moment before its first process does: so many collections look for one.
+const ATTEMPTS: u8 = 5;
+
+impl<S> Default for Spaces<S> {
+    fn default() -> Self {
+        Self { slots: Slots::default(), speakers: Speakers::default() }
+    }
+}
+
+impl<S> Spaces<S> {
+    /// A container appeared; `open` opens what is needed through a process of it.
+    pub fn open(
+        &mut self,
+        slot: usize,
+        container: &Container,
+        ctx: &Context<'_>,
+        open: impl FnOnce(u32) -> Result<S, ReadError>,
+    ) -> Result<(), ReadError> {
+        self.attach(slot, container, 1, ctx, open)
+    }
+
+    /// Tries once more for one that had no process. None where there is nothing to try.
+    pub fn retry(
+        &mut self,
+        slot: usize,
+        container: &Container,
+        ctx: &Context<'_>,
+        open: impl FnOnce(u32) -> Result<S, ReadError>,
+    ) -> Option<Result<(), ReadError>> {
+        match self.slots.get(slot) {
+            Some(Space::Waiting(attempts)) if *attempts < ATTEMPTS => {
+                let attempt = *attempts + 1;
+                Some(self.attach(slot, container, attempt, ctx, open))
+            }
+            _ => None,
+        }
+    }
+
+    fn attach(
+        &mut self,
+        slot: usize,
+        container: &Container,
+        attempt: u8,
+        ctx: &Context<'_>,
+        open: impl FnOnce(u32) -> Result<S, ReadError>,
+    ) -> Result<(), ReadError> {
+        let opened = of_container(container, ctx)
+            .and_then(|found| found.map(|(pid, namespace)| Ok((namespace, open(pid)?))).transpose());
+        let (space, outcome) = match opened {
+            Ok(Some((namespace, source))) => {
+                self.speakers.join(namespace, slot, container.shares_network_of.is_some());
+                (Space::Open(namespace, Box::new(source)), Ok(()))
+            }
+            Ok(None) => (Space::Closed, Ok(())),
+            Err(ReadError::Denied) => (Space::Closed, Err(ReadError::Denied)),
+            Err(e) => (Space::Waiting(attempt), Err(e)),
+        };
+        self.slots.set(slot, space);
+        outcome
+    }
+
+    pub fn close(&mut self, slot: usize) {
+        if let Some(Space::Open(namespace, _)) = self.slots.get(slot) {
+            let namespace = *namespace;
+            self.speakers.leave(namespace, slot);
+        }
+        self.slots.clear(slot);
+    }
+
+    pub fn is_open(&mut self, slot: usize) -> bool {
+        matches!(self.slots.get(slot), Some(Space::Open(..)))
+    }
+
+    /// What was opened for a container that speaks for its namespace.
+    pub fn speaker(&mut self, slot: usize) -> Option<&mut S> {
+        match self.slots.get(slot) {
+            Some(Space::Open(namespace, source)) if self.speakers.speaks(*namespace, slot) => Some(source),
+            _ => None,
+        }
     }
 }
 

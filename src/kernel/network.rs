@@ -5,34 +5,22 @@ use std::sync::Arc;
 use super::ethtool::{Ethtool, Link};
 use super::file::KernelFile;
 use super::netdev::{self, Counters};
-use super::netns::{self, Namespace, Speakers};
-use super::{Context, RATE_STEP, Reader, Slots, snmp};
+use super::netns::{self, Spaces};
+use super::{Context, RATE_STEP, Reader, snmp};
 use crate::catalog::Collector;
 use crate::root::{Nanos, ReadError, SECOND};
 use crate::runtime::Container;
 use crate::snapshot::{InterfaceFacts, NetworkFacts, Snapshot};
 
 const COLLECTOR: Collector = Collector::Network;
-/// A cgroup may appear a moment before its first process does: so many collections look for one.
-const ATTEMPTS: u8 = 5;
 
 #[derive(Default)]
 pub struct Network {
-    slots: Slots<Slot>,
-    speakers: Speakers,
-}
-
-enum Slot {
-    Open(Box<Source>),
-    /// No process was found yet.
-    Waiting(u8),
-    /// The host's network is counted at `/` alone.
-    Host,
+    spaces: Spaces<Source>,
 }
 
 struct Source {
     pid: u32,
-    namespace: Namespace,
     dev: KernelFile,
     snmp: Option<KernelFile>,
     /// In the order of the file, ignored ones left out.
@@ -53,47 +41,24 @@ struct Sum {
     tx: u64,
 }
 
-impl Network {
-    fn attach(&mut self, slot: usize, container: &Container, attempt: u8, ctx: &mut Context<'_>) {
-        let state = match Source::open(container, ctx) {
-            Ok(Some(source)) => {
-                self.speakers.join(source.namespace, slot, container.shares_network_of.is_some());
-                Slot::Open(Box::new(source))
-            }
-            Ok(None) => Slot::Host,
-            Err(e) => {
-                ctx.failed(COLLECTOR, e);
-                Slot::Waiting(attempt)
-            }
-        };
-        self.slots.set(slot, state);
-    }
-}
-
 impl Reader for Network {
     fn open(&mut self, slot: usize, container: &Arc<Container>, ctx: &mut Context<'_>) {
-        self.attach(slot, container, 1, ctx);
+        if let Err(e) = self.spaces.open(slot, container, ctx, |pid| Source::open(pid, ctx)) {
+            ctx.failed(COLLECTOR, e);
+        }
     }
 
     fn close(&mut self, slot: usize) {
-        if let Some(Slot::Open(source)) = self.slots.get(slot) {
-            self.speakers.leave(source.namespace, slot);
-        }
-        self.slots.clear(slot);
+        self.spaces.close(slot);
     }
 
     fn read(&mut self, snapshot: &mut Snapshot, slots: &[usize], ctx: &mut Context<'_>) {
         let at = snapshot.boot;
         for (facts, &slot) in snapshot.containers.iter_mut().zip(slots) {
-            if let Some(Slot::Waiting(attempts)) = self.slots.get(slot)
-                && *attempts < ATTEMPTS
-            {
-                let attempt = *attempts + 1;
-                self.attach(slot, &facts.container, attempt, ctx);
+            if let Some(Err(e)) = self.spaces.retry(slot, &facts.container, ctx, |pid| Source::open(pid, ctx)) {
+                ctx.failed(COLLECTOR, e);
             }
-            if let Some(Slot::Open(source)) = self.slots.get(slot)
-                && self.speakers.speaks(source.namespace, slot)
-            {
+            if let Some(source) = self.spaces.speaker(slot) {
                 source.read(&mut facts.network, facts.container.identity.id == "/", at, ctx);
             }
         }
@@ -101,12 +66,10 @@ impl Reader for Network {
 }
 
 impl Source {
-    /// None for a container in the host's own network.
-    fn open(container: &Container, ctx: &Context<'_>) -> Result<Option<Self>, ReadError> {
-        let Some((pid, namespace)) = netns::of_container(container, ctx)? else { return Ok(None) };
+    fn open(pid: u32, ctx: &Context<'_>) -> Result<Self, ReadError> {
         let file = |name| KernelFile::open(&netns::proc_path(ctx.root, pid, name), ctx.budget);
         let (dev, snmp) = (file("net/dev")?, file("net/snmp").ok());
-        Ok(Some(Self { pid, namespace, dev, snmp, known: Vec::new(), last: None }))
+        Ok(Self { pid, dev, snmp, known: Vec::new(), last: None })
     }
 
     fn read(&mut self, facts: &mut NetworkFacts, host: bool, at: Nanos, ctx: &mut Context<'_>) {

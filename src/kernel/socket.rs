@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::file::Share;
 use super::netlink::Answers;
-use super::netns::{self, Namespace, Speakers};
+use super::netns::{self, Spaces};
 use super::peers::{self, AddressBook};
 use super::sockdiag::{self, ESTABLISHED, SockDiag};
-use super::{Context, Reader, Slots};
+use super::{Context, Reader};
 use crate::catalog::{self, Collector, RTT_BUCKETS};
 use crate::probe::Capabilities;
 use crate::root::{ReadError, Root};
@@ -17,13 +17,10 @@ use crate::sample::Histogram;
 use crate::snapshot::{ContainerFacts, Snapshot, SocketFacts};
 
 const COLLECTOR: Collector = Collector::Socket;
-/// A cgroup may appear a moment before its first process does: so many collections look for one.
-const ATTEMPTS: u8 = 5;
 
 #[derive(Default)]
 pub struct Sockets {
-    slots: Slots<Slot>,
-    speakers: Speakers,
+    spaces: Spaces<Source>,
     /// The containers that `book` was made of.
     listed: Vec<Arc<Container>>,
     book: AddressBook,
@@ -32,17 +29,8 @@ pub struct Sockets {
     rtts: Vec<u32>,
 }
 
-enum Slot {
-    Open(Box<Source>),
-    /// No process was found yet.
-    Waiting(u8),
-    /// The host's sockets are counted at `/` alone; or the namespace refuses, as `kina_capability` tells.
-    Closed,
-}
-
 struct Source {
     pid: u32,
-    namespace: Namespace,
     /// None over the descriptor budget: opened each time then.
     kept: Option<(SockDiag, Share)>,
     addresses: Vec<IpAddr>,
@@ -50,30 +38,23 @@ struct Source {
     rtt: Histogram,
 }
 
-impl Sockets {
-    fn attach(&mut self, slot: usize, container: &Container, attempt: u8, ctx: &mut Context<'_>) {
-        let state = match Source::open(container, &mut self.answers, ctx) {
-            Ok(Some(source)) => {
-                self.speakers.join(source.namespace, slot, container.shares_network_of.is_some());
-                Slot::Open(Box::new(source))
-            }
-            Ok(None) | Err(ReadError::Denied) => Slot::Closed,
-            Err(e) => {
-                ctx.failed(COLLECTOR, e);
-                Slot::Waiting(attempt)
-            }
-        };
-        self.slots.set(slot, state);
-        self.listed.clear();
+/// A namespace that refuses is no failure: `kina_capability` tells.
+fn judge(opened: Result<(), ReadError>, ctx: &mut Context<'_>) {
+    if let Err(e) = opened
+        && e != ReadError::Denied
+    {
+        ctx.failed(COLLECTOR, e);
     }
+}
 
+impl Sockets {
     fn follow(&mut self, snapshot: &Snapshot, slots: &[usize], ctx: &mut Context<'_>) {
         for (facts, &slot) in snapshot.containers.iter().zip(slots) {
-            if let Some(Slot::Waiting(attempts)) = self.slots.get(slot)
-                && *attempts < ATTEMPTS
-            {
-                let attempt = *attempts + 1;
-                self.attach(slot, &facts.container, attempt, ctx);
+            let (container, answers) = (&facts.container, &mut self.answers);
+            let tried = self.spaces.retry(slot, container, ctx, |pid| Source::open(pid, container, answers, ctx));
+            if let Some(opened) = tried {
+                judge(opened, ctx);
+                self.listed.clear();
             }
         }
         let same = |(old, new): (&Arc<Container>, &ContainerFacts)| Arc::ptr_eq(old, &new.container);
@@ -91,14 +72,11 @@ impl Sockets {
             if container.identity.id == "/" || container.host_network {
                 continue;
             }
-            match self.slots.get(slot) {
-                Some(Slot::Open(source)) => {
-                    if self.speakers.speaks(source.namespace, slot) {
-                        self.book.add(&source.peer_name, &source.addresses);
-                        self.book.add(&source.peer_name, &container.addresses);
-                    }
-                }
-                _ => self.book.add(&peers::name(&container.identity), &container.addresses),
+            if let Some(source) = self.spaces.speaker(slot) {
+                self.book.add(&source.peer_name, &source.addresses);
+                self.book.add(&source.peer_name, &container.addresses);
+            } else if !self.spaces.is_open(slot) {
+                self.book.add(&peers::name(&container.identity), &container.addresses);
             }
         }
     }
@@ -106,27 +84,24 @@ impl Sockets {
 
 impl Reader for Sockets {
     fn open(&mut self, slot: usize, container: &Arc<Container>, ctx: &mut Context<'_>) {
-        self.attach(slot, container, 1, ctx);
+        let answers = &mut self.answers;
+        let opened = self.spaces.open(slot, container, ctx, |pid| Source::open(pid, container, answers, ctx));
+        judge(opened, ctx);
+        self.listed.clear();
     }
 
     fn close(&mut self, slot: usize) {
-        if let Some(Slot::Open(source)) = self.slots.get(slot) {
-            self.speakers.leave(source.namespace, slot);
-        }
-        self.slots.clear(slot);
+        self.spaces.close(slot);
         self.listed.clear();
     }
 
     fn read(&mut self, snapshot: &mut Snapshot, slots: &[usize], ctx: &mut Context<'_>) {
         self.follow(snapshot, slots, ctx);
-        let Self { slots: states, speakers, book, answers, rtts, .. } = self;
+        let Self { spaces, book, answers, rtts, .. } = self;
         for (facts, &slot) in snapshot.containers.iter_mut().zip(slots) {
-            let source = match states.get(slot) {
-                Some(Slot::Open(source)) if speakers.speaks(source.namespace, slot) => source,
-                _ => {
-                    facts.sockets.rtt = None;
-                    continue;
-                }
+            let Some(source) = spaces.speaker(slot) else {
+                facts.sockets.rtt = None;
+                continue;
             };
             let dropped = match source.read(&mut facts.sockets, book, answers, rtts, ctx) {
                 Ok(dropped) => dropped,
@@ -148,15 +123,13 @@ impl Reader for Sockets {
 }
 
 impl Source {
-    /// None for a container in the host's own network.
-    fn open(container: &Container, answers: &mut Answers, ctx: &Context<'_>) -> Result<Option<Self>, ReadError> {
-        let Some((pid, namespace)) = netns::of_container(container, ctx)? else { return Ok(None) };
+    fn open(pid: u32, container: &Container, answers: &mut Answers, ctx: &Context<'_>) -> Result<Self, ReadError> {
         let opened = open_inside(ctx.root, ctx.capabilities, pid, answers)?;
         tell(ctx.capabilities, opened.as_ref().map(|_| ()).map_err(|e| *e));
         let (diag, addresses) = opened?;
         let kept = ctx.budget.take().map(|share| (diag, share));
         let peer_name = peers::name(&container.identity);
-        Ok(Some(Self { pid, namespace, kept, addresses, peer_name, rtt: Histogram::new(RTT_BUCKETS) }))
+        Ok(Self { pid, kept, addresses, peer_name, rtt: Histogram::new(RTT_BUCKETS) })
     }
 
     /// Returns how many peers were left out.

@@ -15,6 +15,8 @@ pub struct Directory {
     state: Mutex<State>,
     /// Bumped with every change, so that a collection that sees the same number has nothing to do.
     generation: watch::Sender<u64>,
+    /// Bumped when a container goes.
+    removals: watch::Sender<u64>,
     /// Identities being asked for right now: a scrape waits a moment for them, so that a container which started is in
     /// the next scrape.
     pending: watch::Sender<usize>,
@@ -66,6 +68,7 @@ impl Default for Directory {
         Self {
             state: Mutex::default(),
             generation: watch::Sender::new(0),
+            removals: watch::Sender::new(0),
             pending: watch::Sender::new(0),
             subscribers: Mutex::default(),
             histories: Mutex::default(),
@@ -133,6 +136,11 @@ impl Directory {
         self.generation.send_modify(|g| *g += 1);
     }
 
+    fn removed(&self, state: &mut State) {
+        self.changed(state);
+        self.removals.send_modify(|n| *n += 1);
+    }
+
     /// Adds a container, or replaces what is known of it. False if its cgroup is already shown by a runtime that tells
     /// more (docker, podman > containerd > cgroup): then it is not added; the other way round, the weaker one makes way.
     pub fn insert(&self, container: Container) -> bool {
@@ -145,7 +153,7 @@ impl Directory {
     pub fn remove(&self, key: &Key) -> Option<Arc<Container>> {
         let mut state = self.lock();
         let old = state.remove(key)?;
-        self.changed(&mut state);
+        self.removed(&mut state);
         Some(old)
     }
 
@@ -159,7 +167,7 @@ impl Directory {
         for key in &keys {
             state.remove(key);
         }
-        self.changed(&mut state);
+        self.removed(&mut state);
     }
 
     /// Who shows a cgroup now.
@@ -181,7 +189,7 @@ impl Directory {
         for container in fresh {
             state.insert(container);
         }
-        self.changed(&mut state);
+        self.removed(&mut state);
     }
 
     /// All live containers, ordered by id so that output is stable, with the generation they are of. The same list is
@@ -200,6 +208,11 @@ impl Directory {
 
     pub fn generation(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
+    }
+
+    /// Tells that a container went, or may have gone.
+    pub fn removals(&self) -> watch::Receiver<u64> {
+        self.removals.subscribe()
     }
 
     /// Marks an identity as being asked for, until the guard is dropped.

@@ -172,7 +172,9 @@ fn network_of_two_containers_that_talk() {
     // 5 MB, then the connection stays open and idle.
     let script = format!("(head -c 5000000 /dev/zero; sleep 3600) | nc {address} 7000");
     let client = docker.run(&[], &["sh", "-c", &script]);
-    let exporter = Exporter::with_docker(docker, &[]);
+    // Another engine on this machine may have given another container the same address: it would then tell of neither.
+    let shown = format!("--containers.name-include={}|{}", server.name, client.name);
+    let exporter = Exporter::with_docker(docker, &[&shown]);
     let scrape = wait_for("the transfer", Duration::from_secs(30), || {
         let s = exporter.scrape();
         (s.value("container_network_transmit_bytes_total", &name(&client))? > 5_000_000.0).then_some(s)

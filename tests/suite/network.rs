@@ -232,8 +232,23 @@ fn a_guest_speaks_when_the_sandbox_is_gone_and_nothing_stays_open_after_both() {
     };
     assert_eq!(files_of_it(), 2);
     exporter.0.replace(Vec::new());
+    wait_for("its files to be closed, without a scrape", Duration::from_secs(10), || {
+        (files_of_it() == 0).then_some(())
+    });
+}
+
+#[test]
+fn a_namespace_ends_with_its_container_and_not_with_the_next_scrape() {
+    let Some((a, b)) = linked() else { return };
+    let exporter = Exporter::of(vec![a.container("a"), b.container("b")]);
     exporter.scrape();
-    assert_eq!(files_of_it(), 0, "an open file would keep the namespace alive");
+    let has_link = || b.inside(|| std::fs::read_to_string("/proc/thread-self/net/dev").unwrap().contains("eth0"));
+    drop(a);
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(has_link(), "what the exporter holds open keeps the namespace, and so the link");
+    exporter.0.replace(vec![b.container("b")]);
+    wait_for("the link to go", Duration::from_secs(10), || (!has_link()).then_some(()));
+    exporter.scrape();
 }
 
 #[test]
