@@ -50,11 +50,10 @@ impl Hierarchies {
         }
     }
 
-    /// The lowest pid in a cgroup: its first process, unless pids have wrapped around since.
+    /// The lowest pid in a cgroup, or below it where it has none itself (crun, an init system): its first process, unless
+    /// pids have wrapped around since.
     pub fn first_process(&self, root: &Root, path: &str) -> Option<u32> {
-        let text = root.read_to_string(&below(self.leading()?, path).join("cgroup.procs")).ok()?;
-        // A process of another pid namespace is listed as 0.
-        text.lines().filter_map(|l| l.trim().parse().ok()).filter(|pid| *pid != 0).min()
+        lowest_pid(root, &below(self.leading()?, path), 4)
     }
 
     /// Looks for the cgroup whose name holds a container's id, for processes that `/proc` does not show.
@@ -77,6 +76,17 @@ impl Hierarchies {
         }
         None
     }
+}
+
+fn lowest_pid(root: &Root, cgroup: &Path, depth: u8) -> Option<u32> {
+    let text = root.read_to_string(&cgroup.join("cgroup.procs")).ok()?;
+    // A process of another pid namespace is listed as 0.
+    let own = text.lines().filter_map(|l| l.trim().parse().ok()).filter(|pid| *pid != 0).min();
+    if own.is_some() || depth == 0 {
+        return own;
+    }
+    let children = root.list_dirs(cgroup).ok()?;
+    children.iter().filter_map(|child| lowest_pid(root, &cgroup.join(child), depth - 1)).min()
 }
 
 /// No machine has as many cgroups; a loop of mounts may.
@@ -122,6 +132,12 @@ pub fn of_pid(root: &Root, hierarchies: &Hierarchies, pid: u32, native_id: &str)
     };
     paths.v2 = paths.v2.as_deref().map(own);
     paths.v1.values_mut().for_each(|path| *path = own(path));
+    // Where v2 is there for bookkeeping alone a runtime need not make a cgroup in it: the process is then in another's,
+    // its shim's or the service manager's, whose figures are not the container's.
+    let is_own = |v2: &str| !native_id.is_empty() && v2.contains(native_id) || paths.v1.values().any(|p| p == v2);
+    if hierarchies.hybrid && !paths.v2.as_deref().is_some_and(is_own) {
+        paths.v2 = None;
+    }
     Some(paths)
 }
 
@@ -209,6 +225,18 @@ mod tests {
     }
 
     #[test]
+    fn beside_v1_a_place_in_v2_that_others_share_is_not_the_containers() {
+        let v1 = format!("4:memory:/docker/{ID}\n3:cpu,cpuacct:/docker/{ID}\n");
+        let of = |v2: &str| {
+            let (_dir, root) = host(&format!("{v1}0::{v2}\n"), &["memory", "cpu", "unified"]);
+            of(&root)
+        };
+        let shared = of("/system.slice/docker.service");
+        assert_eq!((shared.v2.as_deref(), id(&shared)), (None, Some(format!("/docker/{ID}").as_str())));
+        assert_eq!(of(&format!("/docker/{ID}")).v2, Some(format!("/docker/{ID}")));
+    }
+
+    #[test]
     fn the_innermost_container_counts_in_docker_in_docker() {
         let outer = "a".repeat(64);
         let (_dir, root) = host(&format!("0::/docker/{outer}/docker/{ID}\n"), &[]);
@@ -220,6 +248,22 @@ mod tests {
         let dirs = [&format!("system.slice/docker-{ID}.scope"), "cgroup.controllers"];
         let (_dir, root) = host(&format!("0::/../docker-{ID}.scope\n"), &dirs);
         assert_eq!(of(&root).v2, Some(format!("/system.slice/docker-{ID}.scope")));
+    }
+
+    #[test]
+    fn the_first_process_is_found_below_too() {
+        let (dir, root) = host("", &["cgroup.controllers", "box/docker/inner", "box/init"]);
+        let put = |path: &str, pids| {
+            std::fs::write(dir.path().join("sys/fs/cgroup").join(path).join("cgroup.procs"), pids).unwrap();
+        };
+        for (path, pids) in [("box", "0\n"), ("box/docker", ""), ("box/docker/inner", "90\n"), ("box/init", "81\n80\n")]
+        {
+            put(path, pids);
+        }
+        let first = || Hierarchies::find(&root).first_process(&root, "/box");
+        assert_eq!(first(), Some(80));
+        put("box", "95\n");
+        assert_eq!(first(), Some(95), "its own come first");
     }
 
     #[test]

@@ -98,3 +98,70 @@ fn kubernetes_with_the_systemd_driver() {
 fn kubernetes_with_the_cgroupfs_driver() {
     check("kubernetes-cgroupfs");
 }
+
+const ID: &str = "3f1d4e0c52a94b7f8f6e1f0a9c7d5b3e2a1908f7e6d5c4b3a29180706f5e4d3c";
+
+/// The id of a container around another.
+const OUTER: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+/// The series of one container, by the path of its cgroup.
+fn series_of<'t>(text: &'t str, path: &str) -> Vec<&'t str> {
+    let id = format!("id=\"{path}\"");
+    text.lines().filter(|l| l.contains(&id)).collect()
+}
+
+/// A recorded container in another place: its cgroups are moved there, and its process with them.
+fn layout(tree: &str, from: &str, to: &str, process: &str) {
+    let plain = recorded(tree);
+    let expected = scrape(plain.path());
+    let dir = recorded(tree);
+    for hierarchy in ["", "cpu", "cpuacct", "cpuset", "memory", "blkio", "pids", "unified"] {
+        let mount = dir.path().join("sys/fs/cgroup").join(hierarchy);
+        let (old, new) = (mount.join(&from[1..]), mount.join(&to[1..]));
+        if !old.is_dir() {
+            continue;
+        }
+        std::fs::create_dir_all(new.parent().unwrap()).unwrap();
+        std::fs::rename(&old, &new).unwrap();
+        // What is around it in its place: folders, and another container with a process of its own.
+        for above in new.ancestors().skip(1).take_while(|a| *a != mount) {
+            let procs = if above.to_string_lossy().contains(OUTER) { "4242\n" } else { "" };
+            std::fs::write(above.join("cgroup.procs"), procs).unwrap();
+        }
+        let inner = mount.join(&process[1..]);
+        if inner != new {
+            std::fs::create_dir(&inner).unwrap();
+            std::fs::rename(new.join("cgroup.procs"), inner.join("cgroup.procs")).unwrap();
+            std::fs::write(new.join("cgroup.procs"), "").unwrap();
+        }
+    }
+    for entry in std::fs::read_dir(dir.path().join("proc")).unwrap() {
+        let file = entry.unwrap().path().join("cgroup");
+        if let Ok(text) = std::fs::read_to_string(&file) {
+            std::fs::write(&file, text.replace(from, process)).unwrap();
+        }
+    }
+    let found = scrape(dir.path());
+    let found: Vec<String> = series_of(&found, to).iter().map(|l| l.replace(to, from)).collect();
+    let expected = series_of(&expected, from);
+    assert!(expected.len() > 50, "{tree} has a container at {from}");
+    let missing: Vec<_> = expected.iter().filter(|l| !found.iter().any(|f| f == *l)).collect();
+    let more: Vec<_> = found.iter().filter(|f| !expected.contains(&f.as_str())).collect();
+    assert!(missing.is_empty() && more.is_empty(), "{tree}, {to}: without {missing:#?}, with {more:#?}");
+}
+
+#[test]
+fn rootless_podman() {
+    let to = format!("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope");
+    layout("v2", &format!("/system.slice/docker-{ID}.scope"), &to, &format!("{to}/container"));
+}
+
+#[test]
+fn docker_in_docker() {
+    let to = format!("/system.slice/docker-{OUTER}.scope/docker/{ID}");
+    layout("v2", &format!("/system.slice/docker-{ID}.scope"), &to, &to);
+    for tree in ["v1", "hybrid"] {
+        let to = format!("/docker/{OUTER}/docker/{ID}");
+        layout(tree, &format!("/docker/{ID}"), &to, &to);
+    }
+}

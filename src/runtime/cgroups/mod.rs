@@ -1,11 +1,13 @@
 //! Containers told by the cgroup tree alone: no runtime answers, or none is there.
 //!
 //! Every directory of one hierarchy is watched with inotify(7); a cgroup whose name is a container's ([`names`]), or that
-//! matches the configured pattern, is a container as soon as a process is in it (v2 `cgroup.events`, else
-//! `cgroup.procs`). A cgroup that a connected runtime may know is left to it for a moment, and for good once it shows it.
+//! matches the configured pattern, is a container as soon as a process is in it. Its own files tell when to look: v2 writes
+//! `cgroup.events` as the first process comes and the last goes; on v1 whoever puts a process in writes `cgroup.procs` or
+//! `tasks`, and the end is told by the unified hierarchy where the cgroup is there too, else by the directory's removal.
+//! A cgroup that a connected runtime may know is left to it for a moment, and for good once it shows it.
 
 mod inotify;
-mod names;
+pub(super) mod names;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -23,10 +25,10 @@ use names::{Recognised, recognise};
 
 /// How long a cgroup is left to a runtime that may know it.
 const GRACE: Nanos = 2 * SECOND;
-/// A cgroup without a process is looked at this often while it is new, …
-const SOON: Duration = Duration::from_millis(10);
-/// … and this often later, where the kernel does not tell (v1).
-const LATER: Duration = Duration::from_secs(1);
+/// What no event tells of a cgroup is looked for this often while it is new, …
+const SOON: Nanos = SECOND / 100;
+/// … and this often later.
+const LATER: Nanos = SECOND;
 /// How long a cgroup counts as new: runtimes put the process in within milliseconds.
 const NEW: Nanos = 3 * SECOND;
 /// The whole tree is walked this often where it can't be watched.
@@ -60,7 +62,6 @@ pub(super) async fn run(shared: Arc<Shared>, first: Pending) {
     }
     let include = shared.ctx.config.runtime.cgroup.include.clone();
     let mut tree = Tree {
-        kernel_tells: root.exists(&mount.join("cgroup.controllers")),
         hierarchies,
         mount,
         include,
@@ -86,7 +87,25 @@ struct Candidate {
     noticed: Nanos,
     /// Its events are told, and no runtime has taken it over.
     told: bool,
+    /// The kernel tells when a process comes: nobody need look before.
+    watched: bool,
+    /// Boot clock: when it is to be looked at without being told to.
+    due: Option<Nanos>,
     stage: Stage,
+}
+
+impl Candidate {
+    /// When to look at it again, if nothing is told before.
+    fn next(&self, now: Nanos) -> Option<Nanos> {
+        let soon = now + if now - self.noticed < NEW { SOON } else { LATER };
+        match self.stage {
+            Stage::Empty => (!self.watched).then_some(soon),
+            Stage::Left { prepared: true, .. } => Some(soon),
+            Stage::Left { .. } => Some((self.noticed + GRACE).max(now + SOON)),
+            Stage::Shown => (!self.watched).then_some(now + LATER),
+            Stage::Done => None,
+        }
+    }
 }
 
 enum Stage {
@@ -106,8 +125,6 @@ struct Tree {
     hierarchies: Hierarchies,
     mount: std::path::PathBuf,
     include: Option<Pattern>,
-    /// `cgroup.events` (v2) says when the first process comes and the last goes.
-    kernel_tells: bool,
     watcher: Option<Watcher>,
     candidates: HashMap<String, Candidate>,
     /// What is found from now on has happened now.
@@ -124,7 +141,10 @@ impl Tree {
                 Some(watcher) => tokio::select! {
                     changes = watcher.changes() => changes,
                     // A runtime shows something: perhaps what was left to it.
-                    _ = shown.changed(), if waits => Ok(Vec::new()),
+                    _ = shown.changed(), if waits => {
+                        self.look_soon(|c| matches!(c.stage, Stage::Left { .. }));
+                        Ok(Vec::new())
+                    }
                     () = tokio::time::sleep(pause) => Ok(Vec::new()),
                 },
                 None => {
@@ -147,10 +167,17 @@ impl Tree {
         match change {
             Change::Made { parent, name } => self.walk(&format!("{parent}/{name}")),
             Change::Gone { parent, name } => self.gone(&format!("{parent}/{name}")),
-            // Looked at with all others in a moment.
-            Change::Written { .. } => {}
+            Change::Written { path } => {
+                if let Some(candidate) = self.candidates.get_mut(&path) {
+                    candidate.due = Some(0);
+                }
+            }
             Change::Lost => self.walk_again(),
         }
+    }
+
+    fn look_soon(&mut self, which: impl Fn(&Candidate) -> bool) {
+        self.candidates.values_mut().filter(|c| which(c)).for_each(|c| c.due = Some(0));
     }
 
     /// Takes note of a cgroup and all below it. The watch comes before the list, so that nothing falls between.
@@ -177,6 +204,7 @@ impl Tree {
             self.candidates.keys().filter(|path| !root.exists(&below(&self.mount, path))).cloned().collect();
         gone.iter().for_each(|path| self.gone(path));
         self.walk("");
+        self.look_soon(|_| true);
     }
 
     fn consider(&mut self, path: &str) {
@@ -188,22 +216,48 @@ impl Tree {
             let name = path.rsplit('/').next().unwrap_or(path).to_owned();
             include.matches(path).then(|| Recognised { name, ..Recognised::default() })
         };
-        let Some(about) = recognise(path).or_else(included) else { return };
-        self.watch_events(path);
+        let Some(about) = recognise(path).or_else(included) else {
+            self.consider_below(path);
+            return;
+        };
+        let watched = self.watch_events(path, path);
         let clock = &self.shared.ctx.root.clock;
         let born = self.live.then(|| clock.wall());
-        let candidate = Candidate { about, born, noticed: clock.boot(), told: false, stage: Stage::Empty };
+        let (noticed, due) = (clock.boot(), Some(0));
+        let candidate = Candidate { about, born, noticed, told: false, watched, due, stage: Stage::Empty };
         self.candidates.insert(path.to_owned(), candidate);
     }
 
-    /// Watches for the first process and the end of the last. May be called again: a watch is there once.
-    fn watch_events(&mut self, path: &str) {
-        if self.kernel_tells
-            && let Some(watcher) = &mut self.watcher
-        {
-            // Where it fails, the cgroup is looked at from time to time.
-            let _ = watcher.watch_file(&below(&self.mount, path).join("cgroup.events"), path);
+    /// A process in a cgroup below a container's is the container's.
+    fn consider_below(&mut self, path: &str) {
+        let mut above = path;
+        while let Some((parent, _)) = above.rsplit_once('/') {
+            if self.candidates.contains_key(parent) {
+                let watched = self.watch_events(path, parent);
+                if let Some(candidate) = self.candidates.get_mut(parent) {
+                    candidate.watched &= watched;
+                    candidate.due = Some(0);
+                }
+                return;
+            }
+            above = parent;
         }
+    }
+
+    /// Watches for the first process and the end of the last, told as of `candidate`; false if either may go unnoticed.
+    /// May be called again: a watch is there once.
+    fn watch_events(&mut self, path: &str, candidate: &str) -> bool {
+        let Some(watcher) = &mut self.watcher else { return false };
+        let folder = below(&self.mount, path);
+        let mut watch = |file: std::path::PathBuf| watcher.watch_file(&file, candidate).is_ok();
+        if watch(folder.join("cgroup.events")) {
+            return true;
+        }
+        // The other hierarchy tells the end, where the cgroup is in both.
+        if let Some(unified) = &self.hierarchies.v2 {
+            watch(below(unified, path).join("cgroup.events"));
+        }
+        watch(folder.join("cgroup.procs")) & watch(folder.join("tasks"))
     }
 
     fn gone(&mut self, path: &str) {
@@ -221,55 +275,36 @@ impl Tree {
         }
     }
 
-    /// How long until cgroups are looked at again without being told to.
+    /// How long until a cgroup is to be looked at without being told to.
     fn pause(&self) -> Duration {
         let now = self.shared.ctx.root.clock.boot();
-        let mut pause = Duration::from_secs(3600);
-        for candidate in self.candidates.values() {
-            let age = now - candidate.noticed;
-            let next = match candidate.stage {
-                Stage::Empty if age < NEW => SOON,
-                Stage::Empty if !self.kernel_tells => LATER,
-                Stage::Left { prepared: true, .. } => {
-                    if age < NEW {
-                        SOON
-                    } else {
-                        LATER
-                    }
-                }
-                Stage::Left { .. } => Duration::from_nanos((GRACE - age).max(SECOND / 100) as u64),
-                _ => continue,
-            };
-            pause = pause.min(next);
-        }
-        pause
+        let next = self.candidates.values().filter_map(|c| c.due).min();
+        next.map_or(Duration::from_secs(3600), |at| Duration::from_nanos((at - now).max(0) as u64))
     }
 
-    /// Brings every cgroup's stage up to date.
+    /// Brings the stage of every cgroup that is due up to date.
     fn look(&mut self) {
+        let now = self.shared.ctx.root.clock.boot();
         let mut candidates = std::mem::take(&mut self.candidates);
-        for (path, candidate) in &mut candidates {
+        for (path, candidate) in candidates.iter_mut().filter(|(_, c)| c.due.is_some_and(|due| due <= now)) {
+            // Its files may have come after it.
+            candidate.watched = candidate.watched || self.watch_events(path, path);
             match candidate.stage {
                 Stage::Empty if self.populated(path, candidate) => {
                     // Now that the file tells something it is there for sure: its end must be seen.
-                    self.watch_events(path);
+                    candidate.watched = self.watch_events(path, path);
                     let pending = self.shared.ctx.directory.pending();
                     candidate.stage = Stage::Left { prepared: false, _pending: Some(pending) };
                 }
-                Stage::Shown if self.kernel_tells => self.look_for_end(path, candidate),
+                Stage::Shown if !self.populated(path, candidate) => self.ended(path, candidate),
                 _ => {}
             }
             if let Stage::Left { prepared, .. } = candidate.stage {
                 self.decide(path, candidate, prepared);
             }
+            candidate.due = candidate.next(self.shared.ctx.root.clock.boot());
         }
         self.candidates = candidates;
-    }
-
-    fn look_for_end(&self, path: &str, candidate: &mut Candidate) {
-        if !self.populated(path, candidate) {
-            self.ended(path, candidate);
-        }
     }
 
     /// Whether a process is in the cgroup or below it. What was there at the start and does not tell was recorded of one

@@ -165,3 +165,60 @@ fn real_containers_are_found_without_their_runtime() {
     seen.wait_for_event(&cgroup, "its removal", |e| *e == EventKind::Removed);
     assert!(seen.by_name(&c.identity.name).is_none());
 }
+
+/// What a v1 cgroup looks like to who is in no other hierarchy: without processes, and without events of its own.
+fn empty_v1(tree: &tempfile::TempDir, n: u32) -> PathBuf {
+    let folder = tree.path().join("sys/fs/cgroup/memory/docker").join(id(n));
+    std::fs::create_dir_all(&folder).unwrap();
+    for file in ["cgroup.procs", "tasks"] {
+        std::fs::write(folder.join(file), "").unwrap();
+    }
+    folder
+}
+
+/// How often a process's threads have gone to sleep since they began.
+fn sleeps(pid: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let statuses = tasks.map(|t| std::fs::read_to_string(t.unwrap().path().join("status")).unwrap_or_default());
+    let count = |s: String| s.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:")?.trim().parse().ok());
+    statuses.map(|s| count(s).unwrap_or(0)).sum()
+}
+
+#[test]
+fn empty_cgroups_cost_nothing_until_somebody_writes_a_process_into_one() {
+    let tree = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(tree.path().join("proc")).unwrap();
+    let first = empty_v1(&tree, 1);
+    for n in 2..=30 {
+        empty_v1(&tree, n);
+    }
+    let below = first.join("init.scope");
+    let at = |path: &str| tree.path().join(path).display().to_string();
+    let exporter = crate::live::Exporter::start(&[
+        &format!("--path.procfs={}", at("proc")),
+        &format!("--path.sysfs={}", at("sys")),
+        &format!("--path.cgroup={}", at("sys/fs/cgroup")),
+        &format!("--path.rootfs={}", at("")),
+    ]);
+    let shown = || exporter.scrape().select("container_last_seen", &[("runtime", "cgroup")]).count();
+    assert_eq!(shown(), 0);
+    // A new one among them: it alone may be looked at.
+    empty_v1(&tree, 31);
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let before = sleeps(exporter.pid());
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let after = sleeps(exporter.pid());
+    // Ten milliseconds apart it would be 150; the runtimes that are not there are tried again now and then.
+    assert!(after - before < 30, "woken {} times in 1.5 s", after - before);
+    // As a runtime does it, and as an init system in the container does.
+    std::fs::write(first.join("cgroup.procs"), "7\n").unwrap();
+    wait_for("the first container", LIMIT, || (shown() == 1).then_some(()));
+    std::fs::create_dir(&below).unwrap();
+    std::fs::write(below.join("cgroup.procs"), "").unwrap();
+    let second = tree.path().join("sys/fs/cgroup/memory/docker").join(id(2)).join("init.scope");
+    std::fs::create_dir(&second).unwrap();
+    for file in ["tasks", "cgroup.procs"] {
+        std::fs::write(second.join(file), "8\n").unwrap();
+    }
+    wait_for("the second container", LIMIT, || (shown() == 2).then_some(()));
+}
