@@ -614,9 +614,9 @@ families! {
         source "cpuacct.usage_percpu (v1); the VM process's P-core time (macOS)"
         absent "cgroup v2, which does not account by CPU" ;
     CONTEXT_SWITCHES = Counter Container Process "kina_container_context_switches_total" ["kind"] Count
-        "Context switches of the container's threads: voluntary, involuntary, or all where only the sum is known."
-        source "/proc/PID/task/TID/status, counted on as threads come and go; ctxt of /proc/stat for the whole machine"
-        absent "a process with more than 1024 threads, more than 2048 processes, or the collector is off" ;
+        "Context switches of the container's threads: all where the kernel counts them, else voluntary and involuntary. A container has the one or the others, so their sum is right either way."
+        source "a counter of the cgroup a CPU, from when the exporter saw the container (perf_event_open(2), PERF_COUNT_SW_CONTEXT_SWITCHES), where permitted and no dearer; else /proc/PID/task/TID/status, counted on as threads come and go; ctxt of /proc/stat for the whole machine"
+        absent "not counted by the kernel and a process with more than 1024 threads or more than 2048 processes, or the collector is off" ;
 
     // ---- Pressure ------------------------------------------------------------------------------------------------
     PRESSURE_CPU_WAITING = Counter Container Pressure "container_pressure_cpu_waiting_seconds_total" [] Seconds

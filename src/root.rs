@@ -610,6 +610,64 @@ impl Drop for DirectFile {
     }
 }
 
+/// Counts the context switches of a cgroup, and of those below it, on one CPU, from when it was opened.
+#[cfg(target_os = "linux")]
+#[derive(Debug)]
+pub struct SwitchCounter(OwnedFd);
+
+#[cfg(target_os = "linux")]
+impl SwitchCounter {
+    /// `cgroup` is its folder in the hierarchy that has the controller `perf_event`.
+    pub fn open(cgroup: &File, cpu: u32) -> Result<Self, ReadError> {
+        /// `struct perf_event_attr` as far as its first version goes.
+        #[repr(C)]
+        #[derive(Default)]
+        struct Attributes {
+            kind: u32,
+            size: u32,
+            config: u64,
+            unused: [u64; 6],
+        }
+        const SOFTWARE: u32 = 1;
+        const CONTEXT_SWITCHES: u64 = 3;
+        const OF_A_CGROUP: libc::c_ulong = 1 << 2;
+        const CLOSE_ON_EXEC: libc::c_ulong = 1 << 3;
+        let size = size_of::<Attributes>() as u32;
+        let attributes = Attributes { kind: SOFTWARE, size, config: CONTEXT_SWITCHES, ..Attributes::default() };
+        called();
+        // SAFETY: `attributes` is as long as it says and outlives the call, which only reads it.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_perf_event_open,
+                &raw const attributes,
+                cgroup.as_raw_fd(),
+                cpu as libc::c_int,
+                -1 as libc::c_int,
+                OF_A_CGROUP | CLOSE_ON_EXEC,
+            )
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error().into());
+        }
+        called();
+        // SAFETY: `fd` was just returned by the kernel and has no other owner.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
+    }
+
+    pub fn read(&self) -> Result<u64, ReadError> {
+        called();
+        asked();
+        let mut count = [0u8; 8];
+        // SAFETY: the pointer and length describe `count`, which is writable and lives through the call.
+        let n = unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+        match n {
+            8 => Ok(u64::from_ne_bytes(count)),
+            n if n < 0 => Err(io::Error::last_os_error().into()),
+            _ => Err(ReadError::Malformed),
+        }
+    }
+}
+
 /// The one reused read buffer of a collection.
 pub struct ReadBuf {
     bytes: Vec<u8>,

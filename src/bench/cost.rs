@@ -10,7 +10,7 @@ use super::fleet::Fleet;
 use super::target::{self, Counts};
 use crate::catalog::{self, Kind};
 use crate::config::CollectorSet;
-use crate::root::{File, ReadBuf, Root, raise_descriptor_limit, thread_cpu_time};
+use crate::root::{File, ReadBuf, Root, SwitchCounter, raise_descriptor_limit, thread_cpu_time};
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -72,6 +72,8 @@ pub async fn measure(options: &Options) -> Result<Vec<Figure>, String> {
     let fleet = Fleet::real(options.containers).await?;
     let run = run(&fleet, options, None).await;
     let encoded = encoding(&fleet, options).await;
+    let include = format!("--runtime.cgroup.include={}/.*", fleet.parent);
+    let idle_with_many = idle(options, &[include]).await;
     fleet.remove().await;
     let run = run?;
     main_figures(&run, &mut figures);
@@ -83,7 +85,7 @@ pub async fn measure(options: &Options) -> Result<Vec<Figure>, String> {
     let few = simulated(options.containers, options, descriptors).await?;
     let many = simulated(options.many, options, None).await?;
     growth_figures(&few, &many, descriptors.is_some(), &mut figures);
-    idle_figures(options, &mut figures).await?;
+    idle_figures(options, idle(options, &[]).await?, idle_with_many?, &mut figures);
     Ok(figures)
 }
 
@@ -115,7 +117,8 @@ async fn run(fleet: &Fleet, options: &Options, descriptors: Option<usize>) -> Re
     let counts = warm_counts(&mut exporter).await?;
     let root = &fleet.root;
     let files = exporter.open_files(&[&root.cgroup, &root.procfs, &root.sysfs])?;
-    let mut bare = Bare::open(&files)?;
+    let counters = if exporter.has_counters()? { fleet.switch_counters()? } else { Vec::new() };
+    let mut bare = Bare::open(&files, counters)?;
     let times = (2000 / fleet.size as u32).max(3);
     let mut best = [f64::INFINITY; 3];
     for _ in 0..options.rounds {
@@ -151,17 +154,18 @@ async fn warm_counts(exporter: &mut Exporter) -> Result<Counts, String> {
 /// The loop to compare with: the same files, read and thrown away.
 struct Bare {
     files: Vec<File>,
+    counters: Vec<SwitchCounter>,
     buf: ReadBuf,
 }
 
 impl Bare {
-    fn open(paths: &[PathBuf]) -> Result<Self, String> {
+    fn open(paths: &[PathBuf], counters: Vec<SwitchCounter>) -> Result<Self, String> {
         let root = Root::default();
         let files = paths
             .iter()
             .map(|p| root.open(p).map_err(|e| format!("{}: {e}", p.display())))
             .collect::<Result<_, _>>()?;
-        Ok(Self { files, buf: ReadBuf::default() })
+        Ok(Self { files, counters, buf: ReadBuf::default() })
     }
 
     fn cpu(&mut self, times: u32) -> Result<f64, String> {
@@ -169,6 +173,9 @@ impl Bare {
         for _ in 0..times {
             for file in &self.files {
                 self.buf.pread(file).map_err(|e| format!("a file of the bare loop: {e}"))?;
+            }
+            for counter in &self.counters {
+                counter.read().map_err(|e| format!("a counter of the bare loop: {e}"))?;
             }
         }
         Ok((thread_cpu_time() - begin) as f64 / f64::from(times))
@@ -253,21 +260,31 @@ fn growth_figures(few: &Run, many: &Run, few_descriptors: bool, out: &mut Vec<Fi
     out.push(resident_figure(many));
 }
 
-async fn idle_figures(options: &Options, out: &mut Vec<Figure>) -> Result<(), String> {
+/// Share of a core and bytes of memory of `serve` that nobody asks, on this host and its own containers.
+async fn idle(options: &Options, more: &[String]) -> Result<(f64, f64), String> {
     let args = ["serve", "--log.level=error", "--web.listen-address=127.0.0.1:{port}"].map(str::to_owned);
-    let exporter = Exporter::start(&Root::default(), &args).await?;
+    let exporter = Exporter::start(&Root::default(), &[&args, more].concat()).await?;
     // What the start left to do is over by then.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
     let share = exporter.idle(options.idle).await?;
-    let resident = exporter.resident()? / MIB;
+    let resident = exporter.resident()?;
     exporter.end().await;
-    out.push(Figure::new(
-        "CPU use when idle",
-        share * 100.0,
-        "% of a core",
-        Bound::AtMost(0.1),
-        format!("`serve` on this host, unasked for {} s", options.idle.as_secs()),
-    ));
+    Ok((share, resident))
+}
+
+fn idle_figures(options: &Options, here: (f64, f64), with_many: (f64, f64), out: &mut Vec<Figure>) {
+    let unasked = format!("unasked for {} s", options.idle.as_secs());
+    for (name, (share, _), what) in [
+        ("CPU use when idle".to_owned(), here, "`serve` on this host".to_owned()),
+        (
+            format!("CPU use when idle, {} containers", options.containers),
+            with_many,
+            "the same with cgroups that no runtime names".to_owned(),
+        ),
+    ] {
+        out.push(Figure::new(name, share * 100.0, "% of a core", Bound::AtMost(0.1), format!("{what}, {unasked}")));
+    }
+    let resident = here.1 / MIB;
     out.push(Figure::new(
         "resident memory of `serve` here",
         resident,
@@ -275,7 +292,6 @@ async fn idle_figures(options: &Options, out: &mut Vec<Figure>) -> Result<(), St
         Bound::None,
         "this host's own containers",
     ));
-    Ok(())
 }
 
 async fn encoding(fleet: &Fleet, options: &Options) -> Result<([encode::Encoded; 2], usize), String> {

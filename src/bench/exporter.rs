@@ -134,6 +134,16 @@ impl Exporter {
         Ok(targets.filter(|t| below.iter().any(|b| t.starts_with(b))).collect())
     }
 
+    /// Whether it counts context switches by the kernel's counters.
+    pub fn has_counters(&self) -> Result<bool, String> {
+        let folder = self.root.procfs.join(self.pid.to_string()).join("fd");
+        let names = self.root.list(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let is_counter = |name: &String| {
+            self.root.read_link(&folder.join(name)).is_ok_and(|t| t.as_os_str() == "anon_inode:[perf_event]")
+        };
+        Ok(names.iter().any(is_counter))
+    }
+
     fn read(&self, file: &str) -> Result<String, String> {
         let path = self.root.procfs.join(self.pid.to_string()).join(file);
         self.root.read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))

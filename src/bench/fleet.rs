@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::root::{Nanos, Root, Scratch};
+use crate::kernel::switches;
+use crate::root::{Nanos, Root, Scratch, SwitchCounter};
 use crate::runtime::{CgroupPaths, Container, Identity, RuntimeKind};
 
 /// Files of a container's cgroup on v2, as a small web server leaves them.
@@ -49,7 +50,7 @@ const FILES: [(&str, &str); 22] = [
 ];
 
 /// v1 hierarchies that a container has a cgroup in.
-const V1: [&str; 6] = ["memory", "cpu", "cpuacct", "blkio", "pids", "cpuset"];
+const V1: [&str; 7] = ["memory", "cpu", "cpuacct", "blkio", "pids", "cpuset", "perf_event"];
 
 /// Containers that exist while this does.
 pub struct Fleet {
@@ -121,6 +122,21 @@ impl Fleet {
             }
         }
         Ok(fleet)
+    }
+
+    /// The counters that an exporter may open for it.
+    pub fn switch_counters(&self) -> Result<Vec<SwitchCounter>, String> {
+        let mounts = mounts(&self.root);
+        let mount = mounts.get("perf_event").or(mounts.get("")).ok_or("no hierarchy has counters")?;
+        let mut counters = Vec::new();
+        for i in 0..self.size {
+            let path = below(mount, &self.parent).join(name(i));
+            let folder = self.root.open_dir(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            for cpu in switches::online(&self.root) {
+                counters.push(SwitchCounter::open(&folder, cpu).map_err(|e| format!("a counter: {e}"))?);
+            }
+        }
+        Ok(counters)
     }
 
     /// Ends the processes and removes the cgroups.

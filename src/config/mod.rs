@@ -38,6 +38,7 @@ pub struct Config {
     /// `--profile cadvisor`: also the ill-named series.
     pub profile_cadvisor: bool,
     pub network: Network,
+    pub process: Process,
     /// Targets, baselines and thresholds in force.
     pub targets: Targets,
     pub startup: Startup,
@@ -132,6 +133,18 @@ impl Selection {
             && !self.name_exclude.as_ref().is_some_and(|p| p.matches(name))
             && !self.image_exclude.as_ref().is_some_and(|p| p.matches(image))
             && !self.label_exclude.iter().any(|(key, p)| p.matches(label(key)))
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Whether context switches may be counted by the kernel's own counters.
+    pub switch_counters: bool,
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self { switch_counters: true }
     }
 }
 
@@ -277,6 +290,7 @@ impl Default for Config {
             label_allow: Vec::new(),
             profile_cadvisor: false,
             network: Network::default(),
+            process: Process::default(),
             targets: Targets::default(),
             startup: Startup { max_images: 200, ready_poll: Duration::from_secs(30), state_file: None },
             otlp: Otlp::default(),

@@ -550,6 +550,12 @@ fn containers() -> Vec<Setting> {
         patterns("containers.label-exclude", "Show no container that has such a label.", |c| {
             &mut c.containers.label_exclude
         }),
+        switch(
+            "process.switch-counters",
+            "Count context switches by counters of the kernel where it permits: exact, also for threads that have ended.",
+            |c| &mut c.process.switch_counters,
+        )
+        .at_start(),
         list("labels.allow", "LABEL", "Labels of containers to show on kina_container_info, as label_NAME.", |c| {
             &mut c.label_allow
         })

@@ -173,8 +173,9 @@ pub fn from_folders(cgroup: &Path, is_v2: bool, folders: &[Folder]) -> Cgroups {
     found
 }
 
+/// No file of `perf_event` is read; its folders are what counters are opened on.
 fn is_v1_controller(name: &str) -> bool {
-    CONTROLLERS.iter().any(|c| v1_name(c) == name)
+    name == "perf_event" || CONTROLLERS.iter().any(|c| v1_name(c) == name)
 }
 
 /// mountinfo writes blanks, tabs, newlines and backslashes as `\ooo`.

@@ -14,6 +14,8 @@ pub mod file;
 pub mod filesystems;
 #[cfg(test)]
 mod fuzz;
+#[cfg(all(fuzzing, target_os = "linux"))]
+pub mod fuzzing;
 pub mod host;
 pub mod lifecycle;
 pub mod mac;
@@ -39,6 +41,8 @@ pub mod sockdiag;
 #[cfg(target_os = "linux")]
 pub mod socket;
 pub mod storage;
+#[cfg(target_os = "linux")]
+pub mod switches;
 pub mod table;
 pub mod thermal;
 pub mod topology;

@@ -1,11 +1,14 @@
 //! Processes, threads, file descriptors, context switches and logical reads of a container.
 //!
-//! Costs, warm: one read of `cgroup.procs` and two of `pids.*` a container; a read of `io` and one of `status` and a `stat`
-//! of `fd` a process; an open, read and close a further thread. Descriptors on `io` and `status` are kept: a reused pid
-//! answers ESRCH through them.
+//! Costs, warm: one read of `cgroup.procs` and two of `pids.*` a container; a read of `io` and a `stat` of `fd` a process;
+//! for context switches a read a CPU where the kernel counts them ([`super::switches`]), else one of `status` a process and
+//! an open, read and close a further thread. Descriptors on `io` and `status` are kept: a reused pid answers ESRCH through
+//! them.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +16,7 @@ use crate::catalog::Collector;
 use crate::kernel::cgroups::Version;
 use crate::kernel::file::{KernelFile, PathText};
 use crate::kernel::parse::{self, Sound, flat};
+use crate::kernel::switches::{Count, Counters};
 use crate::kernel::{Context, Reader, Slots};
 use crate::root::{self, ReadBuf, ReadError, Root};
 use crate::runtime::Container;
@@ -32,6 +36,7 @@ pub struct Process {
     /// Whether `stat` of `/proc/PID/fd` tells how many there are (Linux 6.2 and later).
     fd_size: Option<bool>,
     io: Told,
+    counters: Counters,
 }
 
 /// What has been told of `/proc/PID/io`, so that it is told once.
@@ -47,6 +52,7 @@ struct State {
     container: Arc<Container>,
     folder: Option<PathBuf>,
     procs: Option<KernelFile>,
+    below: Tree,
     current: Option<KernelFile>,
     max: Option<KernelFile>,
     /// The machine's own files, for the root cgroup.
@@ -54,6 +60,7 @@ struct State {
     known: HashMap<u32, Known>,
     /// Counts collections, to find what has ended.
     turn: u64,
+    count: Count,
     switches: Switches,
     logical_read: Option<LogicalRead>,
 }
@@ -70,7 +77,8 @@ struct Known {
     /// Ticks after boot: the same pid with another start is another process.
     started: u64,
     io: Result<KernelFile, ReadError>,
-    status: KernelFile,
+    /// None where nothing is asked of it.
+    status: Option<KernelFile>,
     /// Its threads' switches, as last read.
     threads: HashMap<u32, (u64, Switches)>,
 }
@@ -152,6 +160,7 @@ impl Process {
         let host = |name: &str| open(ctx.root.procfs.join(name));
         State {
             procs: folder.as_ref().and_then(|f| open(f.join("cgroup.procs"))),
+            below: Tree::default(),
             current: in_pids("pids.current"),
             max: in_pids("pids.max"),
             machine: is_machine.then(|| Machine {
@@ -163,6 +172,7 @@ impl Process {
             folder,
             known: HashMap::new(),
             turn: 0,
+            count: Count::default(),
             switches: Switches::default(),
             logical_read: None,
         }
@@ -187,6 +197,7 @@ impl Reader for Process {
     }
 
     fn read(&mut self, snapshot: &mut Snapshot, slots: &[usize], ctx: &mut Context<'_>) {
+        self.counters.begin(ctx);
         let fd_size = *self.fd_size.get_or_insert_with(|| fd_size_tells(ctx.root));
         for (facts, slot) in snapshot.containers.iter_mut().zip(slots) {
             if facts.gone || self.slots.get(*slot).is_none() {
@@ -223,7 +234,7 @@ impl Process {
         fd_size: bool,
         ctx: &mut Context<'_>,
     ) -> Result<(ProcessFacts, Option<u64>), ReadError> {
-        let Self { slots, pids, path, io, .. } = self;
+        let Self { slots, pids, path, io, counters, .. } = self;
         let mut facts = ProcessFacts::default();
         let Some(state) = slots.get(slot) else { return Ok((facts, None)) };
         facts.threads = one(&state.current, parse::value, ctx)?;
@@ -238,16 +249,18 @@ impl Process {
         let sound = list_pids(procs.read(ctx.buf), pids);
         judge(sound, ctx)?;
         if let Some(folder) = &state.folder {
-            list_below(folder, path, pids, ctx);
+            state.below.list_pids(folder, pids, ctx);
         }
         facts.processes = Some(pids.len() as u64);
+        facts.switches_all = counters.read(&mut state.count, facts.threads, &state.container, ctx);
+        let counted = matches!(state.count, Count::Counted(_));
         if pids.len() > MAX_PROCESSES {
             return Ok((facts, None));
         }
-        let sums = state.read_processes(pids, fd_size, path, ctx);
+        let sums = state.read_processes(pids, fd_size, counted, path, ctx);
         facts.threads = facts.threads.or(sums.threads);
         facts.file_descriptors = sums.descriptors;
-        if sums.switches {
+        if sums.switches && !counted {
             facts.switches_voluntary = Some(state.switches.voluntary);
             facts.switches_involuntary = Some(state.switches.involuntary);
         }
@@ -258,23 +271,36 @@ impl Process {
 }
 
 impl State {
-    fn read_processes(&mut self, pids: &[u32], fd_size: bool, path: &mut PathText, ctx: &mut Context<'_>) -> Sums {
+    fn read_processes(
+        &mut self,
+        pids: &[u32],
+        fd_size: bool,
+        counted: bool,
+        path: &mut PathText,
+        ctx: &mut Context<'_>,
+    ) -> Sums {
         self.turn += 1;
         let mut sums = Sums { descriptors: Some(0), threads: Some(0), logical_read: Some(0), switches: true };
         for &pid in pids {
             if self.known.get(&pid).is_some_and(|k| !k.is_same(pid, path, ctx)) {
                 self.known.remove(&pid);
             }
-            let known = match self.known.entry(pid) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(place) => match Known::open(pid, path, ctx) {
-                    Some(known) => place.insert(known),
-                    // Ended between listing and opening: it adds nothing.
-                    None => continue,
-                },
-            };
-            known.turn = self.turn;
-            known.read(pid, fd_size, path, &mut sums, &mut self.switches, ctx);
+            // Twice where another process turns out to have the pid of one that has ended.
+            for _ in 0..2 {
+                let known = match self.known.entry(pid) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(place) => match Known::open(pid, counted, path, ctx) {
+                        Some(known) => place.insert(known),
+                        // Ended between listing and opening: it adds nothing.
+                        None => break,
+                    },
+                };
+                known.turn = self.turn;
+                match known.read(pid, fd_size, path, &mut sums, &mut self.switches, ctx) {
+                    Err(Ended) => self.known.remove(&pid),
+                    Ok(()) => break,
+                };
+            }
         }
         let turn = self.turn;
         self.known.retain(|_, k| k.turn == turn);
@@ -283,23 +309,20 @@ impl State {
 }
 
 impl Known {
-    fn open(pid: u32, path: &mut PathText, ctx: &mut Context<'_>) -> Option<Self> {
+    fn open(pid: u32, counted: bool, path: &mut PathText, ctx: &mut Context<'_>) -> Option<Self> {
         let folder = ctx.root.procfs.join(pid.to_string());
-        Some(Self {
-            turn: 0,
-            started: started(pid, path, ctx).unwrap_or(0),
-            io: KernelFile::open(&folder.join("io"), ctx.budget).and_then(KernelFile::permitted),
-            status: KernelFile::open(&folder.join("status"), ctx.budget).ok()?,
-            threads: HashMap::new(),
-        })
+        let status = (!counted).then(|| KernelFile::open(&folder.join("status"), ctx.budget)).transpose().ok()?;
+        let io = KernelFile::open(&folder.join("io"), ctx.budget).and_then(KernelFile::permitted);
+        Some(Self { turn: 0, started: started(pid, path, ctx).unwrap_or(0), io, status, threads: HashMap::new() })
     }
 
     /// Held descriptors belong to the process itself. Without them only its start tells it from another one.
     fn is_same(&self, pid: u32, path: &mut PathText, ctx: &mut Context<'_>) -> bool {
-        self.status.is_held() || started(pid, path, ctx) == Some(self.started)
+        let mut files = self.status.iter().chain(&self.io);
+        files.any(KernelFile::is_held) || started(pid, path, ctx) == Some(self.started)
     }
 
-    /// Adds this process to the sums. One that ends meanwhile adds nothing; one that can't be read takes the sum away.
+    /// Adds this process to the sums, unless it has ended. One that can't be read takes the sum away.
     fn read(
         &mut self,
         pid: u32,
@@ -308,7 +331,7 @@ impl Known {
         sums: &mut Sums,
         switches: &mut Switches,
         ctx: &mut Context<'_>,
-    ) {
+    ) -> Result<(), Ended> {
         let rchar = match &self.io {
             Ok(file) => file.read(ctx.buf).and_then(|bytes| {
                 let mut io = Io::default();
@@ -317,17 +340,25 @@ impl Known {
             }),
             Err(e) => Err(*e),
         };
+        let status = self.status.as_ref().map(|file| file.read(ctx.buf).map(Status::parse));
+        if rchar == Err(ReadError::Gone) || matches!(status, Some(Err(ReadError::Gone))) {
+            return Err(Ended);
+        }
         add(&mut sums.logical_read, rchar, ctx);
         let descriptors = count_descriptors(pid, fd_size, path, ctx);
         add(&mut sums.descriptors, descriptors, ctx);
 
-        let (status, sound) = match self.status.read(ctx.buf) {
-            Ok(bytes) => Status::parse(bytes),
-            Err(ReadError::Gone | ReadError::Absent) => return,
-            Err(e) => {
+        let (status, sound) = match status {
+            Some(Ok(status)) => status,
+            Some(Err(e)) => {
                 sums.switches = false;
                 sums.threads = None;
-                return ctx.failed(Collector::Process, e);
+                ctx.failed(Collector::Process, e);
+                return Ok(());
+            }
+            None => {
+                sums.threads = None;
+                return Ok(());
             }
         };
         if sound.is_err() {
@@ -336,7 +367,7 @@ impl Known {
         sums.threads = sums.threads.zip(status.threads).map(|(a, b)| a.saturating_add(b));
         let (Some(now), Some(threads)) = (status.switches(), status.threads.filter(|n| *n <= MAX_THREADS)) else {
             sums.switches = false;
-            return;
+            return Ok(());
         };
         let turn = self.turn;
         let mut thread = |tid: u32, now: Switches| {
@@ -349,8 +380,12 @@ impl Known {
             each_other_thread(pid, path, ctx, &mut thread);
         }
         self.threads.retain(|_, (seen, _)| *seen == turn);
+        Ok(())
     }
 }
+
+/// The process that was opened is no more; its pid may be another's.
+struct Ended;
 
 /// Adds to a sum; a process that has ended adds nothing, one that may not be read leaves no sum.
 fn add(sum: &mut Option<u64>, value: Result<u64, ReadError>, ctx: &mut Context<'_>) {
@@ -433,34 +468,66 @@ fn list_pids(bytes: Result<&[u8], ReadError>, pids: &mut Vec<u32>) -> Result<(),
     sound
 }
 
-/// Processes of the cgroups below: the number of links of a folder tells whether there are any, which is seldom so.
-fn list_below(folder: &Path, path: &mut PathText, pids: &mut Vec<u32>, ctx: &mut Context<'_>) {
-    let is_leaf = |folder: &Path, path: &mut PathText| {
-        path.set(folder, &[]);
-        path.as_c().and_then(root::status_prepared).is_ok_and(|s| s.links == 2)
-    };
-    if is_leaf(folder, path) {
-        return;
+/// The cgroups of a container: its own and those below it, as they were last listed.
+#[derive(Default)]
+struct Tree(Vec<Folder>);
+
+struct Folder {
+    path: CString,
+    /// Of the folder: they tell how many cgroups are directly below.
+    links: u64,
+    /// None for the container's own, which is read before.
+    procs: Option<KernelFile>,
+}
+
+impl Tree {
+    /// Adds the processes of the cgroups below `own`. The list is made anew when one came or went.
+    fn list_pids(&mut self, own: &Path, pids: &mut Vec<u32>, ctx: &mut Context<'_>) {
+        let before = pids.len();
+        let is_same = |f: &Folder| root::status_prepared(&f.path).is_ok_and(|s| s.links == f.links && s.links >= LEAF);
+        if !self.0.is_empty() && self.0.iter().all(is_same) && self.read(pids, ctx).is_ok() {
+            return;
+        }
+        pids.truncate(before);
+        self.list(own, ctx);
+        // What is gone between listing and reading is lost with nothing.
+        let _ = self.read(pids, ctx);
     }
-    let mut folders = vec![folder.to_path_buf()];
-    let mut seen = 0;
-    while let Some(parent) = folders.pop() {
-        for name in ctx.root.list_dirs(&parent).unwrap_or_default() {
-            let child = parent.join(name);
-            seen += 1;
+
+    fn read(&self, pids: &mut Vec<u32>, ctx: &mut Context<'_>) -> Result<(), ReadError> {
+        for file in self.0.iter().filter_map(|f| f.procs.as_ref()) {
+            // Threaded ones refuse: their processes are listed above.
+            if list_pids(file.read(ctx.buf), pids) == Err(ReadError::Gone) {
+                return Err(ReadError::Gone);
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, own: &Path, ctx: &Context<'_>) {
+        self.0.clear();
+        let mut folders = vec![own.to_path_buf()];
+        let mut seen = 0;
+        while let Some(folder) = folders.pop() {
+            let Ok(path) = CString::new(folder.as_os_str().as_bytes()) else { continue };
+            let Ok(status) = root::status_prepared(&path) else { continue };
+            let procs = (folder != own).then(|| KernelFile::open(&folder.join("cgroup.procs"), ctx.budget).ok());
+            self.0.push(Folder { path, links: status.links, procs: procs.flatten() });
+            if status.links == LEAF {
+                continue;
+            }
+            let children = ctx.root.list_dirs(&folder).unwrap_or_default();
+            seen += children.len();
             if seen > MAX_FOLDERS {
                 return;
             }
-            // Gone between listing and reading, or threaded (its processes are listed above): nothing lost.
-            if let Ok(bytes) = ctx.root.read_bytes(&child.join("cgroup.procs")) {
-                let _ = list_pids(Ok(&bytes), pids);
-            }
-            if !is_leaf(&child, path) {
-                folders.push(child);
-            }
+            folders.extend(children.into_iter().map(|name| folder.join(name)));
         }
     }
 }
+
+/// Links of a folder without folders in it.
+const LEAF: u64 = 2;
 
 fn started(pid: u32, path: &mut PathText, ctx: &mut Context<'_>) -> Option<u64> {
     path.set(&ctx.root.procfs, &[pid_text(pid, &mut itoa::Buffer::new()), b"stat"]);
@@ -536,6 +603,11 @@ fn tell_io(told: &mut Told, state: &State, ctx: &Context<'_>) {
         Told::No => ctx.capabilities.no("process_io", why),
         _ => ctx.capabilities.yes("process_io"),
     }
+}
+
+#[cfg(fuzzing)]
+pub(super) fn fuzz(bytes: &[u8]) {
+    let _ = (Status::parse(bytes).0.switches(), list_pids(Ok(bytes), &mut Vec::new()));
 }
 
 #[cfg(test)]

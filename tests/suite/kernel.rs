@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use kina_exporter::catalog::{self, Collector, FamilyId};
+use kina_exporter::catalog::{self, FamilyId};
 use kina_exporter::config::{CollectorSet, Config};
 use kina_exporter::engine::{Collection, Shared, Worker};
 use kina_exporter::kernel::file::Budget;
@@ -67,7 +67,7 @@ impl Rig {
 /// A container at this path in every hierarchy.
 fn container(path: &str) -> Container {
     let identity = Identity { id: path.into(), name: "web".into(), image: "busybox".into(), ..Identity::default() };
-    let controllers = ["cpu", "cpuacct", "cpuset", "memory", "blkio", "pids"];
+    let controllers = ["cpu", "cpuacct", "cpuset", "memory", "blkio", "pids", "perf_event"];
     Container {
         runtime: RuntimeKind::Docker,
         native_id: path.rsplit('/').next().unwrap().into(),
@@ -297,6 +297,35 @@ fn a_reused_pid_is_another_process() {
 }
 
 #[test]
+fn processes_of_cgroups_below_count_as_these_come_and_go() {
+    let dir = recorded("v2");
+    let id = path_in("v2");
+    let own = dir.path().join("sys/fs/cgroup").join(&id[1..]);
+    let put = |below: &str, pids: &str| {
+        std::fs::create_dir(own.join(below)).unwrap();
+        std::fs::write(own.join(below).join("cgroup.procs"), pids).unwrap();
+    };
+    let mut rig = Rig::new(dir.path());
+    rig.add(container(&id));
+    let mut more = {
+        let mut count = move || value(&rig.collect(), catalog::PROCESSES, &id, &[]).unwrap();
+        let first = count();
+        move || count() - first
+    };
+    put("a", "1001\n1002\n");
+    assert_eq!(more(), 2.0);
+    put("a/b", "1003\n");
+    assert_eq!((more(), more()), (3.0, 3.0));
+    std::fs::remove_dir_all(own.join("a/b")).unwrap();
+    put("c", "1004\n");
+    assert_eq!(more(), 3.0);
+    std::fs::remove_dir_all(own.join("a")).unwrap();
+    put("d", "");
+    std::fs::write(own.join("d/cgroup.procs"), "1005\n1006\n1007\n").unwrap();
+    assert_eq!(more(), 4.0, "as many folders as before, but another among them");
+}
+
+#[test]
 fn a_label_that_is_allowed_is_shown_and_a_container_that_is_excluded_is_not() {
     let dir = recorded("v2");
     let mut config = Config { label_allow: vec!["com.example/tier".into(), "not.there".into()], ..Config::default() };
@@ -395,16 +424,18 @@ fn a_collection_allocates_nothing_for_a_container_once_warm() {
     let warm = |n: usize| {
         let tree = recorded("v2");
         let id = path_in("v2");
-        // Not held here: network and sockets, since the recorded processes have no namespaces to enter and those two look
-        // for one each time.
-        let apart = [Collector::Network, Collector::Socket];
-        let collectors = apart.into_iter().fold(CollectorSet::ALL, CollectorSet::without);
-        let mut rig = Rig::with(tree.path(), Config { collectors, ..Config::default() }, 1 << 20);
+        let mut rig = Rig::new(tree.path());
         for i in 0..n {
             copy_cgroups(tree.path(), tree.path(), &id, &format!("c{i}"));
             rig.add(container(&format!("/c{i}")));
+            // As crun has it: the processes are in a cgroup below.
+            let own = tree.path().join(format!("sys/fs/cgroup/c{i}"));
+            std::fs::create_dir(own.join("container")).unwrap();
+            std::fs::rename(own.join("cgroup.procs"), own.join("container/cgroup.procs")).unwrap();
+            std::fs::write(own.join("cgroup.procs"), "").unwrap();
         }
-        for _ in 0..3 {
+        // The recorded processes have no namespaces to enter: a few collections look for one.
+        for _ in 0..8 {
             rig.collect();
             rig.pass(2);
         }
@@ -470,7 +501,7 @@ impl Group {
         let mounts: Vec<_> = if root.join("cgroup.controllers").exists() {
             vec![root.to_path_buf()]
         } else {
-            ["cpu", "cpuacct", "memory", "pids", "unified"]
+            ["cpu", "cpuacct", "memory", "pids", "perf_event", "unified"]
                 .iter()
                 .map(|c| root.join(c))
                 .filter(|m| m.exists())
@@ -525,6 +556,126 @@ fn a_cgroup_that_vanishes_is_gone_and_one_that_is_back_is_read_anew() {
     assert!(c.samples.entities().iter().all(|e| e.get("id") != Some(&group.path)), "nothing of it is shown");
     let errors = &c.samples.table(catalog::READ_ERRORS).rows;
     assert!(errors.is_empty(), "a container that ends is no error");
+}
+
+impl Group {
+    /// Runs a shell in all of its cgroups, and ends it with the guard.
+    fn shell(&self, script: &str) -> common::Running {
+        let enter: String = self.folders.iter().map(|f| format!("echo $$ > {}/cgroup.procs; ", f.display())).collect();
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &(enter + script)]).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let shell = common::Running(shell.spawn().unwrap());
+        // Before anyone reads on: v1 goes on handing out the list that it made until nobody has asked for a second.
+        let pid = shell.0.id().to_string();
+        let is_in = |f: &std::path::PathBuf| {
+            std::fs::read_to_string(f.join("cgroup.procs")).is_ok_and(|procs| procs.lines().any(|l| l == pid))
+        };
+        crate::live::wait_for("a process in its cgroups", std::time::Duration::from_secs(10), || {
+            self.folders.iter().all(is_in).then_some(())
+        });
+        shell
+    }
+}
+
+/// An exporter of this machine that shows one container, with or without the kernel's counters.
+fn rig_of(group: &Group, switch_counters: bool) -> Rig {
+    let mut config = Config::default();
+    config.process.switch_counters = switch_counters;
+    let clock = Arc::new(FakeClock::default());
+    let root = Root { clock: Clock::Fake(clock.clone()), ..Root::default() };
+    let rig = Rig::over(root, clock, config, 1 << 20);
+    rig.add(container(&group.path));
+    rig
+}
+
+#[test]
+fn the_kernel_counts_context_switches_of_all_that_ever_ran() {
+    use std::io::{BufRead, BufReader, Write};
+    let Some(group) = Group::new("switches") else { return };
+    let mut shell = group.shell("while read n; do echo $n; while [ $n -gt 0 ]; do /bin/true; n=$((n - 1)); done; done");
+    let (mut ask, mut answer) = (shell.0.stdin.take().unwrap(), BufReader::new(shell.0.stdout.take().unwrap()));
+    let mut turn = |n: u32| {
+        let mut line = String::new();
+        writeln!(ask, "{n}").unwrap();
+        answer.read_line(&mut line).unwrap();
+    };
+    turn(0);
+    let mut rig = rig_of(&group, true);
+    let kind = |c: &Collection, kind: &str| value(c, catalog::CONTEXT_SWITCHES, &group.path, &[("kind", kind)]);
+    let c = rig.collect();
+    let Some(begin) = kind(&c, "all") else {
+        let why = rig.reason("switch_counters");
+        assert!(matches!(why, Some(Answer::No(_))), "a reason is told where counters are not had: {why:?}");
+        common::skip("no counters of cgroups here");
+        return;
+    };
+    assert_eq!(rig.reason("switch_counters"), Some(Answer::Yes));
+    assert_eq!((kind(&c, "voluntary"), kind(&c, "involuntary")), (None, None), "one or the other");
+
+    // One process that goes to and fro: what `/proc` says of it, too.
+    let of_proc = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", shell.0.id())).unwrap();
+        let of = |key: &str| status.lines().find_map(|l| l.strip_prefix(key)?.trim().parse::<f64>().ok()).unwrap();
+        of("voluntary_ctxt_switches:") + of("nonvoluntary_ctxt_switches:")
+    };
+    let before = of_proc();
+    (0..50).for_each(|_| turn(0));
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let (proc, counted) = (of_proc() - before, kind(&rig.collect(), "all").unwrap() - begin);
+    assert!(proc >= 50.0 && (proc - counted).abs() <= 3.0, "/proc {proc}, counters {counted}");
+
+    // Processes that nobody sees between two collections.
+    turn(100);
+    turn(0);
+    rig.pass(10);
+    let after = kind(&rig.collect(), "all").unwrap();
+    assert!(after - begin - counted >= 100.0, "{after}");
+}
+
+#[test]
+fn without_counters_switches_are_those_of_the_threads() {
+    let Some(group) = Group::new("threads") else { return };
+    let _shell = group.shell("while sleep 0.01; do :; done");
+    let mut rig = rig_of(&group, false);
+    let kind = |c: &Collection, kind: &str| value(c, catalog::CONTEXT_SWITCHES, &group.path, &[("kind", kind)]);
+    let mut last = 0.0;
+    for _ in 0..3 {
+        let c = crate::live::wait_for("its processes", std::time::Duration::from_secs(5), || {
+            let c = rig.collect();
+            kind(&c, "voluntary").is_some_and(|n| n > last).then_some(c)
+        });
+        last = kind(&c, "voluntary").unwrap();
+        assert!(kind(&c, "involuntary").is_some());
+        assert_eq!(kind(&c, "all"), None);
+    }
+    assert!(matches!(rig.reason("switch_counters"), Some(Answer::No(_))));
+}
+
+/// A pid that comes again while descriptors of the process that had it are held: they answer that it is gone.
+#[test]
+fn a_process_under_a_known_pid_is_opened_anew() {
+    let Some(group) = Group::new("pids") else { return };
+    let last_pid = Path::new("/proc/sys/kernel/ns_last_pid");
+    let mut rig = rig_of(&group, false);
+    let read = |c: &Collection| value(c, catalog::STORAGE_LOGICAL_READ, &group.path, &[]);
+    let first = group.shell("exec sleep 60");
+    let pid = first.0.id();
+    let before = read(&rig.collect());
+    assert!(before.is_some());
+    drop(first);
+    // The kernel numbers on from here; others may be faster.
+    let second = (0..200).find_map(|_| {
+        std::fs::write(last_pid, (pid - 1).to_string()).ok()?;
+        let next = group.shell("dd if=/dev/zero of=/dev/null bs=1M count=8 2>/dev/null; exec sleep 60");
+        (next.0.id() == pid).then_some(next)
+    });
+    let Some(_second) = second else {
+        common::skip("no pid can be had again here");
+        return;
+    };
+    crate::live::wait_for("what the second process reads", std::time::Duration::from_secs(5), || {
+        (read(&rig.collect()) >= Some(8e6)).then_some(())
+    });
 }
 
 /// Writes the recorded trees anew. Run as root with a Docker engine for `hybrid`, and with QEMU for the rest:

@@ -37,7 +37,7 @@ print() {
   for f in cpu memory io; do sed "s|^|$1 two $f.pressure |" $two/$f.pressure; done
 }
 print before
-/exporter snapshot --format text --no-runtime.docker --no-runtime.podman --no-runtime.containerd > /first 2>/log || { cat /log; exit 1; }
+/exporter snapshot --wait 1s --format text --no-runtime.docker --no-runtime.podman --no-runtime.containerd > /first 2>/log || { cat /log; exit 1; }
 print after
 sed 's|^|scrape |' /first
 "#;
@@ -105,6 +105,10 @@ fn figures_of_a_kernel_with_cgroup_v2_alone() {
     assert_eq!(scrape.must("kina_container_cpu_allocated_cores", &two), 0.2);
     assert!(scrape.value("container_cpu_cfs_periods_total", &one).is_none(), "no quota is set");
     between(scrape.must("container_threads", &two), "two", "pids.current", "", 1.0, 0.0);
+
+    assert_eq!(scrape.must("kina_capability", &[("capability", "switch_counters")]), 1.0);
+    let switches = |kind| scrape.value("kina_container_context_switches_total", &[("id", &two_id), ("kind", kind)]);
+    assert!(switches("all") >= Some(1.0) && switches("voluntary").is_none(), "counted by the kernel");
 
     let waiting = scrape.must("container_pressure_cpu_waiting_seconds_total", &two);
     between(waiting, "two", "cpu.pressure", "some ", 1e-6, 1e-3);
