@@ -224,6 +224,7 @@ pub struct DeviceIo {
 #[derive(Debug, Default, Clone)]
 pub struct NetworkFacts {
     pub interfaces: Vec<InterfaceFacts>,
+    pub tcp_in_segs: Option<u64>,
     pub tcp_out_segs: Option<u64>,
     pub tcp_retrans_segs: Option<u64>,
     /// Bytes a second since the previous collection, for pages and advice.
@@ -234,6 +235,7 @@ pub struct NetworkFacts {
 impl NetworkFacts {
     fn reset(&mut self) {
         self.interfaces.clear();
+        self.tcp_in_segs = None;
         self.tcp_out_segs = None;
         self.tcp_retrans_segs = None;
         self.rx_rate = None;

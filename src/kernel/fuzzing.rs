@@ -6,7 +6,7 @@ use super::cgroups::{self, Cgroups};
 use super::file::Budget;
 use super::table::{Source, Subject};
 use super::{Context, cpu, diskstats, filesystems, meminfo, memory, netdev, netlink, parse, pressure, process, snmp};
-use super::{sockdiag, storage, thermal};
+use super::{sockdiag, sockstat, storage, thermal};
 use crate::config::Config;
 use crate::held::Held;
 use crate::probe::Capabilities;
@@ -40,7 +40,7 @@ pub fn parse(bytes: &[u8]) {
         assert!(stat.comm.len() < bytes.len());
     }
     process::fuzz(bytes);
-    let _ = (snmp::parse(bytes), meminfo::parse(bytes), diskstats::parse(bytes).count());
+    let _ = (snmp::parse(bytes), sockstat::parse(bytes), meminfo::parse(bytes), diskstats::parse(bytes).count());
     let _ = netdev::parse(bytes).flatten().filter(|(name, _)| netdev::ignored(name)).count();
     netlink::fuzz(bytes);
     sockdiag::fuzz(bytes);

@@ -40,6 +40,7 @@ pub mod snmp;
 pub mod sockdiag;
 #[cfg(target_os = "linux")]
 pub mod socket;
+pub mod sockstat;
 pub mod storage;
 #[cfg(target_os = "linux")]
 pub mod switches;

@@ -79,6 +79,7 @@ impl Source {
         if let Some(file) = &self.snmp {
             match file.read(ctx.buf).and_then(|bytes| snmp::parse(bytes).ok_or(ReadError::Malformed)) {
                 Ok(tcp) => {
+                    facts.tcp_in_segs = tcp.in_segs;
                     facts.tcp_out_segs = tcp.out_segs;
                     facts.tcp_retrans_segs = tcp.retrans_segs;
                 }

@@ -4,6 +4,7 @@
 /// there only where it reaches beyond what was sent before, or holds no data (`__tcp_transmit_skb`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tcp {
+    pub in_segs: Option<u64>,
     pub out_segs: Option<u64>,
     pub retrans_segs: Option<u64>,
 }
@@ -17,6 +18,7 @@ pub fn parse(bytes: &[u8]) -> Option<Tcp> {
     let mut tcp = Tcp::default();
     for (title, value) in columns(titles).zip(columns(values)) {
         let field = match title {
+            b"InSegs" => &mut tcp.in_segs,
             b"OutSegs" => &mut tcp.out_segs,
             b"RetransSegs" => &mut tcp.retrans_segs,
             _ => continue,
@@ -41,9 +43,9 @@ Udp: 2 0
 
     #[test]
     fn columns_are_found_by_their_titles() {
-        assert_eq!(parse(RECORDED), Some(Tcp { out_segs: Some(5471), retrans_segs: Some(17) }));
+        assert_eq!(parse(RECORDED), Some(Tcp { in_segs: Some(5475), out_segs: Some(5471), retrans_segs: Some(17) }));
         let older = b"Tcp: RetransSegs X OutSegs\nTcp: 1 -1 3\n";
-        assert_eq!(parse(older), Some(Tcp { out_segs: Some(3), retrans_segs: Some(1) }));
+        assert_eq!(parse(older), Some(Tcp { in_segs: None, out_segs: Some(3), retrans_segs: Some(1) }));
     }
 
     #[test]
@@ -52,7 +54,7 @@ Udp: 2 0
         assert_eq!(parse(b"Tcp: OutSegs\n"), None);
         assert_eq!(parse(b"Tcp: OutSegs RetransSegs\nTcp: -4 99999999999999999999\n"), Some(Tcp::default()));
         let cut = b"Tcp: OutSegs RetransSegs\nTcp: 4";
-        assert_eq!(parse(cut), Some(Tcp { out_segs: Some(4), retrans_segs: None }));
+        assert_eq!(parse(cut), Some(Tcp { in_segs: None, out_segs: Some(4), retrans_segs: None }));
     }
 
     #[test]

@@ -1,20 +1,24 @@
 //! The reader of TCP sockets: one dump a network namespace, over a socket that was opened in it once.
+//!
+//! For a dump the kernel walks through the whole machine's sockets, whatever the namespace has: it costs more than all of a
+//! container's files together. Where nothing was sent or received since the last one, and no socket came or went, that
+//! one's facts still hold.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::file::Share;
+use super::file::{KernelFile, Share};
 use super::netlink::Answers;
 use super::netns::{self, Spaces};
 use super::peers::{self, AddressBook};
 use super::sockdiag::{self, ESTABLISHED, SockDiag};
-use super::{Context, Reader};
+use super::{Context, Reader, sockstat};
 use crate::catalog::{self, Collector, RTT_BUCKETS};
 use crate::probe::Capabilities;
 use crate::root::{ReadError, Root};
 use crate::runtime::Container;
 use crate::sample::Histogram;
-use crate::snapshot::{ContainerFacts, Snapshot, SocketFacts};
+use crate::snapshot::{ContainerFacts, NetworkFacts, Snapshot, SocketFacts};
 
 const COLLECTOR: Collector = Collector::Socket;
 
@@ -24,18 +28,42 @@ pub struct Sockets {
     /// The containers that `book` was made of.
     listed: Vec<Arc<Container>>,
     book: AddressBook,
+    /// How often it was written: names of peers hold for one book.
+    books: u64,
     answers: Answers,
-    /// Round-trip times of the dump at hand, in microseconds.
-    rtts: Vec<u32>,
 }
 
 struct Source {
     pid: u32,
+    /// `sockstat`, `sockstat6`; None where there is no such file.
+    counts: [Option<KernelFile>; 2],
+    last: Dump,
     /// None over the descriptor budget: opened each time then.
     kept: Option<(SockDiag, Share)>,
     addresses: Vec<IpAddr>,
     peer_name: Arc<str>,
     rtt: Histogram,
+}
+
+/// What the last dump told, and what held then.
+#[derive(Default)]
+struct Dump {
+    of: Option<Quiet>,
+    states: [u32; 12],
+    /// Round-trip times in microseconds.
+    rtts: Vec<u32>,
+    peers: Vec<(Arc<str>, u32)>,
+    fanout: u32,
+    /// Peers that were left out.
+    dropped: u64,
+}
+
+/// As long as none of it changes, no socket does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Quiet {
+    segments: (u64, u64),
+    sockets: [Option<sockstat::Tcp>; 2],
+    book: u64,
 }
 
 /// A namespace that refuses is no failure: `kina_capability` tells.
@@ -65,6 +93,7 @@ impl Sockets {
 
     fn write_book(&mut self, snapshot: &Snapshot, slots: &[usize]) {
         self.book.clear();
+        self.books += 1;
         self.listed.clear();
         for (facts, &slot) in snapshot.containers.iter().zip(slots) {
             let container = &facts.container;
@@ -97,20 +126,25 @@ impl Reader for Sockets {
 
     fn read(&mut self, snapshot: &mut Snapshot, slots: &[usize], ctx: &mut Context<'_>) {
         self.follow(snapshot, slots, ctx);
-        let Self { spaces, book, answers, rtts, .. } = self;
+        let Self { spaces, book, books, answers, .. } = self;
         for (facts, &slot) in snapshot.containers.iter_mut().zip(slots) {
             let Some(source) = spaces.speaker(slot) else {
                 facts.sockets.rtt = None;
                 continue;
             };
-            let dropped = match source.read(&mut facts.sockets, book, answers, rtts, ctx) {
-                Ok(dropped) => dropped,
-                Err(e) => {
+            let quiet = source.quiet(&facts.network, *books, ctx);
+            if quiet.is_none() || quiet != source.last.of {
+                source.last.of = None;
+                if let Err(e) = source.dump(book, answers, ctx) {
+                    facts.sockets.rtt = None;
                     tell(ctx.capabilities, Err(e));
                     ctx.failed(COLLECTOR, e);
                     continue;
                 }
-            };
+                source.last.of = quiet;
+            }
+            source.fill(&mut facts.sockets);
+            let dropped = source.last.dropped;
             if facts.container.identity.id == "/" {
                 // The host is not among the containers that talk to each other.
                 facts.sockets.peers.clear();
@@ -129,18 +163,25 @@ impl Source {
         let (diag, addresses) = opened?;
         let kept = ctx.budget.take().map(|share| (diag, share));
         let peer_name = peers::name(&container.identity);
-        Ok(Self { pid, kept, addresses, peer_name, rtt: Histogram::new(RTT_BUCKETS) })
+        let counts = ["net/sockstat", "net/sockstat6"]
+            .map(|name| KernelFile::open(&netns::proc_path(ctx.root, pid, name), ctx.budget).ok());
+        let rtt = Histogram::new(RTT_BUCKETS);
+        Ok(Self { pid, counts, last: Dump::default(), kept, addresses, peer_name, rtt })
     }
 
-    /// Returns how many peers were left out.
-    fn read(
-        &mut self,
-        facts: &mut SocketFacts,
-        book: &mut AddressBook,
-        answers: &mut Answers,
-        rtts: &mut Vec<u32>,
-        ctx: &Context<'_>,
-    ) -> Result<u64, ReadError> {
+    /// None where not all of it is known.
+    fn quiet(&self, network: &NetworkFacts, book: u64, ctx: &mut Context<'_>) -> Option<Quiet> {
+        let segments = (network.tcp_in_segs?, network.tcp_out_segs?);
+        let mut sockets = [None; 2];
+        for (file, count) in self.counts.iter().zip(&mut sockets) {
+            if let Some(file) = file {
+                *count = Some(sockstat::parse(file.read(ctx.buf).ok()?)?);
+            }
+        }
+        sockets[0].map(|_| Quiet { segments, sockets, book })
+    }
+
+    fn dump(&mut self, book: &mut AddressBook, answers: &mut Answers, ctx: &Context<'_>) -> Result<(), ReadError> {
         let mut passing;
         let diag = match &mut self.kept {
             Some((diag, _)) => diag,
@@ -149,8 +190,10 @@ impl Source {
                 &mut passing
             }
         };
-        let mut states = [0u32; 12];
+        let Dump { states, rtts, peers, fanout, dropped, .. } = &mut self.last;
+        *states = [0; 12];
         rtts.clear();
+        peers.clear();
         let dumped = diag.tcp(answers, |socket| {
             states[socket.state] += 1;
             // Over loopback a container talks to itself: that is no latency of a network.
@@ -159,20 +202,21 @@ impl Source {
                 rtts.extend(socket.rtt_us);
             }
         });
-        let (fanout, dropped) = book.take(&self.peer_name, &mut facts.peers);
-        if let Err(e) = dumped {
-            facts.peers.clear();
-            facts.rtt = None;
-            return Err(e);
-        }
-        for rtt in rtts.iter() {
+        (*fanout, *dropped) = book.take(&self.peer_name, peers);
+        dumped
+    }
+
+    /// Each established socket is one observation a collection.
+    fn fill(&mut self, facts: &mut SocketFacts) {
+        let last = &mut self.last;
+        for rtt in &last.rtts {
             self.rtt.observe(seconds(*rtt));
         }
-        facts.states = Some(states);
-        facts.fanout = Some(fanout);
-        facts.rtt_median = median(rtts).map(seconds);
+        facts.states = Some(last.states);
+        facts.fanout = Some(last.fanout);
+        facts.peers.extend_from_slice(&last.peers);
+        facts.rtt_median = median(&mut last.rtts).map(seconds);
         facts.rtt.get_or_insert_default().copy_from(&self.rtt);
-        Ok(dropped)
     }
 }
 

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
+use crate::kernel::sockstat;
 use crate::root::{Nanos, Root};
 
 /// The two families' tables, and where the kernel tells how many sockets are in each.
-const FAMILIES: [(&str, &str, &[u8]); 2] =
-    [("net/tcp", "net/sockstat", b"TCP: inuse "), ("net/tcp6", "net/sockstat6", b"TCP6: inuse ")];
+const FAMILIES: [(&str, &str); 2] = [("net/tcp", "net/sockstat"), ("net/tcp6", "net/sockstat6")];
 
 /// Waits until the process's network namespace has a listening TCP socket; the boot clock's time at which it was seen.
 /// None after `limit`, when the process is gone, or when it has the host's network.
@@ -25,11 +25,10 @@ pub async fn first(root: &Root, pid: u32, limit: Duration) -> Option<Nanos> {
     loop {
         let waited = Duration::from_nanos((root.clock.boot() - begin).max(0).unsigned_abs());
         let mut gone = 0;
-        for (family, (table, count, key)) in families.iter_mut().zip(FAMILIES) {
-            // The kernel looks through the whole machine's sockets to write a table, a millisecond and more, but has the
-            // count at hand.
+        for (family, (table, count)) in families.iter_mut().zip(FAMILIES) {
+            // A table costs the kernel a millisecond and more.
             match root.read_bytes(&process.join(count)) {
-                Ok(text) if !family.looks(in_use(&text, key), waited) => {}
+                Ok(text) if !family.looks(sockstat::parse(&text).map(|tcp| tcp.in_use), waited) => {}
                 Ok(_) => match root.read_bytes(&process.join(table)) {
                     Ok(text) if listens(&text) => return Some(root.clock.boot()),
                     Ok(_) => {}
@@ -64,12 +63,6 @@ impl Family {
         self.sockets = sockets;
         looks
     }
-}
-
-/// The sockets that a `sockstat` counts under a key.
-fn in_use(sockstat: &[u8], key: &[u8]) -> Option<u64> {
-    let count = sockstat.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(key))?;
-    std::str::from_utf8(count).ok()?.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// A hundredth of what has passed is precise enough: about 10 ms at first, then one look in 1 % more time.
@@ -108,8 +101,6 @@ mod tests {
 
     #[test]
     fn a_table_is_read_when_the_count_of_its_sockets_changes() {
-        let sockstat = b"sockets: used 3\nTCP: inuse 2 orphan 0 tw 0 alloc 2 mem 0\nUDP: inuse 1 mem 0\n";
-        assert_eq!((in_use(sockstat, FAMILIES[0].2), in_use(sockstat, FAMILIES[1].2)), (Some(2), None));
         let ms = Duration::from_millis;
         let mut family = Family::default();
         let seen = [(0, 10), (1, 20), (1, 30), (2, 35), (2, 50), (2, 70), (0, 80), (2, 90), (2, 200)];
