@@ -18,6 +18,11 @@ pub fn skip(why: &str) -> bool {
     true
 }
 
+/// The Python that has what tests ask of it: `KINA_PYTHON`, or the machine's.
+pub fn python() -> String {
+    std::env::var("KINA_PYTHON").unwrap_or_else(|_| "python3".into())
+}
+
 pub fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(path)
 }

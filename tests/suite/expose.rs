@@ -17,7 +17,7 @@ use kina_exporter::sample::{Entity, Histogram, LabelBlock, Samples};
 use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model as model;
 use prost::Message;
 
-use crate::common::{self, skip};
+use crate::common::{self, python, skip};
 
 /// A small generator of repeatable noise (xorshift).
 pub struct Noise(u64);
@@ -425,7 +425,7 @@ text = sys.stdin.buffer.read().decode()
 print(sum(len(f.samples) for f in parse(text)))
 ";
     let open = text(&lintable(3), Format::OpenMetrics);
-    match pipe("python3", &["-c", READ], open.as_bytes()) {
+    match pipe(&python(), &["-c", READ], open.as_bytes()) {
         Some((true, told)) => assert_eq!(told.trim().parse(), Ok(parse(&open).len())),
         Some((false, told)) if !told.is_empty() => panic!("{told}"),
         _ => _ = skip("python3 with prometheus_client is not installed"),

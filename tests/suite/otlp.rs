@@ -24,7 +24,7 @@ use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data, number_data_
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message;
 
-use crate::common::{self, skip};
+use crate::common::{self, python, skip};
 use crate::receiver::{Act, Got, Receiver};
 
 const NOW: i64 = 1_700_000_000 * SECOND;
@@ -530,8 +530,7 @@ print(json.dumps(out))
 
 /// The points of a request by Python's decoder; None where that is not installed.
 fn python_sees(bytes: &[u8]) -> Option<Vec<Seen>> {
-    let python = std::env::var("KINA_PYTHON").unwrap_or_else(|_| "python3".into());
-    let run = Command::new(python).args(["-c", DECODE]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let run = Command::new(python()).args(["-c", DECODE]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let Ok(mut child) = run else {
         skip("python3 is not installed");
         return None;
