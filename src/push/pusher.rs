@@ -18,6 +18,8 @@ use crate::{WORK, catalog};
 /// First and longest wait between attempts; doubled in between, each with jitter.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// A receiver that says "again in 0 s" is not asked without a pause.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 
 /// Failed attempts in a row after which a process that ends gives up: it must not wait for a receiver that is away.
 const LAST_ATTEMPTS: u32 = 3;
@@ -152,7 +154,7 @@ impl Pusher {
     }
 
     fn later(&mut self, after: Option<Duration>, why: &str) {
-        let wait = after.unwrap_or_else(|| back_off(self.attempts));
+        let wait = after.map_or_else(|| back_off(self.attempts), |told| told.max(SHORTEST_WAIT));
         if self.attempts == 0 {
             tracing::warn!(signal = self.signal(), uri = %self.endpoint.uri, ?wait, why, "OTLP: will try again");
         } else {

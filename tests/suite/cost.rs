@@ -78,3 +78,18 @@ fn the_counted_system_calls_are_those_that_strace_sees() {
     assert!(reads.len() >= CONTAINERS * 4, "{reads:?}");
     assert_eq!(counted as usize, seen.len(), "{seen:#?}");
 }
+
+/// Of whatever build this is: the release build's figures are in docs/performance.md.
+#[test]
+fn a_push_costs_no_more_than_half_as_much_again_as_prosts_encoding() {
+    let out = Command::new(env!("CARGO_BIN_EXE_kina-exporter"))
+        .args(["bench", "otlp", "--series=20000", "--rounds=3", "--check", "--format=json"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    let figures: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let figures = figures.as_array().unwrap();
+    assert!(figures.len() == 4 && figures.iter().all(|f| f["value"].as_f64().unwrap() > 0.01), "{text}");
+}

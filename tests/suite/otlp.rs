@@ -798,6 +798,33 @@ async fn grpc_statuses() {
     tried_again("grpc", Act::Close, true).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_is_asked_again_when_it_says() {
+    let at = |seconds: u64| httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(seconds));
+    for (seconds, least, most) in [(Some(0), 90, 700), (Some(2), 1_900, 3_500), (None, 1_500, 4_500)] {
+        let told = seconds.map_or_else(|| at(3), |s: u64| s.to_string());
+        let act = Act::Status(429, vec![("retry-after", told.clone())]);
+        let receiver = Receiver::with(&[act]);
+        let exporter = exporter(to(&receiver.listen().await), &[]);
+        let got = receiver.wait_for(2).await;
+        let took = (got[1].at - got[0].at).as_millis();
+        assert!(got[0].body == got[1].body && (least..most).contains(&took), "{told}: {took} ms");
+        exporter.push.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_is_away_does_not_hold_up_the_end() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let exporter = exporter(to(&address.to_string()), &[]);
+    let begin = Instant::now();
+    exporter.push.shutdown().await;
+    assert!(begin.elapsed() < Duration::from_secs(8), "{:?}", begin.elapsed());
+    let dropped = exporter.engine.collect(kina_exporter::config::CollectorSet::ALL).await.unwrap();
+    let reasons: Vec<_> = dropped.samples.table(catalog::OTLP_DROPPED).rows.iter().map(|r| r.value).collect();
+    assert!(reasons.iter().sum::<f64>() > 0.0, "what was not sent is counted");
+}
+
 /// Whether the very same request comes again; how long after the first.
 async fn tried_again(protocol: &str, act: Act, again: bool) -> Duration {
     let told = format!("{protocol} {act:?}");
@@ -907,9 +934,18 @@ async fn tls_with_a_private_authority_and_a_client_certificate() {
         assert!(receiver.got().is_empty(), "{protocol}: taken without a client certificate");
         drop(refused);
         (otlp.client_certificate, otlp.client_key) = (Some(cert.clone()), Some(key.clone()));
-        let exporter = exporter(otlp, &[]);
+        let direct = exporter(otlp.clone(), &[]);
         assert_eq!(starts(&receiver.wait_for(1).await[0]), 3.0);
-        exporter.push.shutdown().await;
+        direct.push.shutdown().await;
+
+        // Through a proxy: the receiver's certificate and ours are shown within the tunnel.
+        let (proxy, asked) = proxy_to(&format!("localhost:{port}")).await;
+        receiver.forget();
+        let tunnelled = exporter(otlp, &[("https_proxy", &proxy), ("http_proxy", "http://127.0.0.1:1")]);
+        assert_eq!(starts(&receiver.wait_for(1).await[0]), 3.0);
+        let head = asked.lock().unwrap()[0].clone();
+        assert!(head.starts_with(&format!("CONNECT localhost:{port} ")), "{protocol}: {head}");
+        tunnelled.push.shutdown().await;
     }
 }
 
@@ -932,15 +968,13 @@ async fn unusable_files_are_named() {
     assert!(told.contains("empty.pem") && told.contains("no certificate"), "{told}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn proxies_are_asked_unless_excepted() {
+/// A proxy that leads everything to one address: its URL with a user, and the heads of what it was asked.
+async fn proxy_to(target: &str) -> (String, Arc<Mutex<Vec<String>>>) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let receiver = Receiver::default();
-    let address = receiver.listen().await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = format!("http://user:pass@{}", listener.local_addr().unwrap());
     let asked = Arc::new(Mutex::new(Vec::new()));
-    let (seen_by_proxy, target) = (asked.clone(), address.clone());
+    let (seen_by_proxy, target) = (asked.clone(), target.to_owned());
     tokio::spawn(async move {
         loop {
             let (mut from, _) = listener.accept().await.unwrap();
@@ -962,6 +996,14 @@ async fn proxies_are_asked_unless_excepted() {
             });
         }
     });
+    (proxy, asked)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn proxies_are_asked_unless_excepted() {
+    let receiver = Receiver::default();
+    let address = receiver.listen().await;
+    let (proxy, asked) = proxy_to(&address).await;
     let endpoint = Some("http://collector.example:4317".to_owned());
     for (protocol, asks) in [
         ("http/protobuf", "POST http://collector.example:4317/v1/metrics "),

@@ -1,14 +1,14 @@
 //! OTLP of the exporter's own binary: traces of real starts and of its own work, large payloads, a receiver that is away.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use opentelemetry_proto::tonic::common::v1::any_value;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::{Value, json};
 
-use crate::live::{Docker, DockerContainer, Exporter, IMAGE, Scrape, http, wait_for};
+use crate::live::{Docker, Exporter, IMAGE, Scrape, http, wait_for};
 use crate::prometheus::Prometheus;
 use crate::receiver::Receiver;
 
@@ -132,12 +132,16 @@ async fn a_real_start_is_a_trace_whose_spans_are_the_histograms_phases() {
     let _plain = docker.run_image(&[], &plain, &["sleep", "600"]);
     let check = ["--health-cmd=sleep 2", "--health-interval=1s"];
     let healthy = docker.run_image(&check, &checked, &["sleep", "600"]);
-    let told: DockerContainer = docker.run_image(&[], &reported, &["sleep", "600"]);
+    // Whoever starts it tells so before, for its own trace to go on.
+    let name = format!("kina-test-trace-told-{}", std::process::id());
+    let told = docker.docker(&["create", "--name", &name, &reported, "sleep", "600"]);
     let (trace, caller) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
-    let ran = told.inspect("{{.State.StartedAt}}");
-    let report = json!({"runtime": "docker", "id": told.id, "running_at": ran, "traceparent": format!("00-{trace}-{caller}-01")});
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let traceparent = format!("00-{trace}-{caller}-01");
+    let report = json!({"runtime": "docker", "id": told, "requested_at": now, "traceparent": traceparent});
     let answer = http(exporter.address, "POST", "/api/v1/startups", &[], report.to_string().as_bytes()).unwrap();
     assert_eq!(answer.status, 202, "{}", String::from_utf8_lossy(&answer.body));
+    docker.docker(&["start", &name]);
     let name = format!("kina-test-trace-failed-{}", std::process::id());
     let failing = std::process::Command::new("docker")
         .env("DOCKER_HOST", format!("unix://{}", docker.socket.display()))
@@ -192,6 +196,7 @@ async fn a_real_start_is_a_trace_whose_spans_are_the_histograms_phases() {
         assert_eq!((hex(&root.parent_span_id).as_str(), id == trace), (caller_of, image == reported), "{image}");
         assert!(exporter.log().lines().any(|l| l.contains("msg=start ") && l.contains(&format!("trace_id={id}"))));
     }
+    docker.docker(&["rm", "-f", &told]);
     assert!(phases_of(&exporter.scrape(), &checked).contains_key("ready"));
     // Asking the engine is work of its own, and none of the starts'.
     let inspect = |s: &Span| {
