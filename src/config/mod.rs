@@ -201,8 +201,8 @@ impl Default for Otlp {
             temporality: None,
             histograms: None,
             identity: None,
-            // Receivers in Go refuse more than 4 MiB unless told otherwise.
-            max_request_bytes: 3_500_000,
+            // Receivers in Go refuse more than 4 MiB unless told otherwise; smaller ones keep the exporter small.
+            max_request_bytes: 1_000_000,
             queue_bytes: 8 << 20,
             self_traces: false,
         }

@@ -705,7 +705,7 @@ async fn large_payloads_are_cut_and_every_series_arrives_once() {
         let told = format!("{protocol} {compression}: {} requests", got.len());
         let plain: Vec<usize> = got.iter().map(|g| g.plain().len()).collect();
         // Frames and what is said of the requests aside, none is above the limit.
-        assert!(plain.iter().all(|n| *n <= 3_500_000), "{told}: {plain:?}");
+        assert!(plain.iter().all(|n| *n <= 1_000_000), "{told}: {plain:?}");
         assert!(plain.iter().sum::<usize>() >= least, "{told}: {plain:?}");
         let mut values = std::collections::HashMap::new();
         for point in seen(&got.iter().map(Got::metrics).collect::<Vec<_>>()) {
