@@ -21,6 +21,8 @@ pub mod http;
 mod process;
 mod select;
 mod sources;
+#[cfg(target_os = "linux")]
+mod stamps;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,12 +1,12 @@
 //! Who the containers are: real Docker, daemons that misbehave, cgroup trees alone.
 
 mod cgroups;
-mod containerd;
+pub mod containerd;
 mod docker;
 mod fake;
 mod fake_containerd;
 mod kubernetes;
 mod misbehaving;
-mod podman;
+pub mod podman;
 mod restart;
 mod seen;

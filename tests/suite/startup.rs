@@ -1,10 +1,9 @@
 //! Starts: real containers against a stop-watch of our own, reports over HTTP, a real kernel's boot log.
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kina_exporter::startup::boot_log::BootLog;
 use kina_exporter::startup::{Phase, Phases};
@@ -13,29 +12,20 @@ use serde_json::{Value, json};
 use crate::live::{Docker, DockerContainer, Exporter, IMAGE, http, wait_for};
 use crate::vm::{Console, Guest};
 
+mod ctr;
+mod timed;
+mod watch;
+
+use watch::Watched;
+
 const STARTS: &str = "kina_container_starts_total";
 const TOTALS: &str = "kina_container_startup_duration_seconds_count";
 const FAILURES: &str = "kina_container_start_failures_total";
 const EXITS: &str = "kina_container_exits_total";
 
-/// One call of the engine's API on a connection of its own: status, body, and how long until the answer came.
-fn call(docker: &Docker, method: &str, path: &str, body: &Value) -> (u16, Value, Duration) {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let mut socket = UnixStream::connect(&docker.socket).unwrap();
-    let head = format!(
-        "{method} /v1.41{path} HTTP/1.0\r\nHost: d\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    let begin = Instant::now();
-    socket.write_all((head + &body).as_bytes()).unwrap();
-    let mut answer = vec![0];
-    socket.read_exact(&mut answer).unwrap();
-    let took = begin.elapsed();
-    socket.read_to_end(&mut answer).unwrap();
-    let text = String::from_utf8_lossy(&answer);
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, serde_json::from_str(body).unwrap_or(Value::Null), took)
+/// One call of the engine's API: status, body, and when its first byte went out and the answer's first came in.
+fn call(docker: &Docker, method: &str, path: &str, body: &Value) -> (u16, Value, Watched) {
+    watch::call(&docker.socket, method, &format!("/v1.41{path}"), body)
 }
 
 /// Containers created by hand, removed with the guard.
@@ -53,122 +43,22 @@ fn image(docker: &Docker, tag: &str) -> String {
     name
 }
 
-/// `docker run`: created and started at once. The id, and how long it took by our watch; None if it did not start.
-fn run(docker: &Docker, image: &str, command: &[&str], host: Value, more: &Value) -> (String, Option<Duration>) {
+/// `docker run`: created and started at once. The id, and our watch; None if it did not start.
+fn run(docker: &Docker, image: &str, command: &[&str], host: Value, more: &Value) -> (String, Option<Watched>) {
     let mut body = json!({"Image": image, "Cmd": command, "HostConfig": host});
     if let (Some(body), Some(more)) = (body.as_object_mut(), more.as_object()) {
         body.extend(more.clone());
     }
-    let begin = Instant::now();
-    let (status, created, _) = call(docker, "POST", "/containers/create", &body);
+    let (status, created, create) = call(docker, "POST", "/containers/create", &body);
     assert_eq!(status, 201, "{created}");
     let id = created["Id"].as_str().unwrap().to_owned();
-    let (status, ..) = call(docker, "POST", &format!("/containers/{id}/start"), &Value::Null);
-    (id, (status == 204).then(|| begin.elapsed()))
+    let (status, _, start) = call(docker, "POST", &format!("/containers/{id}/start"), &Value::Null);
+    (id, (status == 204).then(|| create.until(start)))
 }
 
 fn startups(exporter: &Exporter) -> Vec<Value> {
     let answer: Value = serde_json::from_str(&exporter.get("/api/v1/startups")).unwrap();
     answer["startups"].as_array().unwrap().clone()
-}
-
-/// `KINA_ALONE` says that nothing else runs on this machine, other tests included: only then is our watch to be trusted
-/// to the millisecond.
-fn is_alone() -> bool {
-    std::env::var_os("KINA_ALONE").is_some()
-}
-
-fn within(told: f64, watch: Duration) -> bool {
-    let watch = watch.as_secs_f64();
-    (told - watch).abs() <= f64::max(0.005, watch * 0.02)
-}
-
-#[test]
-fn fifty_starts_are_counted_once_each_and_as_long_as_they_took() {
-    let Some(docker) = Docker::get() else { return };
-    let exporter = Exporter::with_docker(docker, &["--containers.image-include=kina-test-start:fifty-.*"]);
-    let images = ["fifty-a", "fifty-b", "fifty-c"].map(|tag| image(docker, tag));
-    let (mut watched, mut guards, mut failed) = (Vec::new(), Vec::new(), 0);
-    for i in 0..20 {
-        let (id, took) = run(docker, &images[i % 3], &["sleep", "600"], json!({}), &Value::Null);
-        watched.push((id.clone(), "cold", took.unwrap()));
-        guards.push(Made(docker, id));
-    }
-    // Restarts of the first ten.
-    for (id, ..) in watched.clone().iter().take(10) {
-        call(docker, "POST", &format!("/containers/{id}/kill"), &Value::Null);
-        wait_for("the container to end", Duration::from_secs(20), || {
-            let (_, about, _) = call(docker, "GET", &format!("/containers/{id}/json"), &Value::Null);
-            (about["State"]["Running"] == json!(false)).then_some(())
-        });
-        let (status, _, took) = call(docker, "POST", &format!("/containers/{id}/start"), &Value::Null);
-        assert_eq!(status, 204);
-        watched.push((id.clone(), "warm", took));
-    }
-    // Gone at once.
-    for i in 0..12 {
-        let (id, took) = run(docker, &images[i % 3], &["true"], json!({"AutoRemove": true}), &Value::Null);
-        watched.push((id, "cold", took.unwrap()));
-    }
-    // With a health check.
-    let check = json!({"Healthcheck": {"Test": ["CMD", "true"], "Interval": 200_000_000}});
-    for _ in 0..3 {
-        let (id, took) = run(docker, &images[0], &["sleep", "600"], json!({}), &check);
-        watched.push((id.clone(), "cold", took.unwrap()));
-        guards.push(Made(docker, id));
-    }
-    // Failing.
-    for i in 0..5 {
-        let (id, took) =
-            run(docker, &images[i % 3], &["/no/such/program"], json!({"AutoRemove": i % 2 == 0}), &Value::Null);
-        assert!(took.is_none());
-        failed += 1;
-        guards.push(Made(docker, id));
-    }
-    assert_eq!(watched.len() + failed, 50);
-
-    let scrape = wait_for("all starts to be counted", Duration::from_secs(20), || {
-        let scrape = exporter.scrape();
-        let all = scrape.value(STARTS, &[]).unwrap_or(0.0) + scrape.value(FAILURES, &[]).unwrap_or(0.0);
-        (all >= 50.0).then_some(scrape)
-    });
-    assert_eq!(scrape.must(STARTS, &[("start", "cold")]), 35.0);
-    assert_eq!(scrape.must(STARTS, &[("start", "warm")]), 10.0);
-    assert_eq!(scrape.must(TOTALS, &[]), 45.0);
-    assert_eq!(scrape.must(FAILURES, &[("reason", "oci_error")]), 5.0);
-    assert_eq!(scrape.must(EXITS, &[("reason", "ok")]), 12.0);
-    assert_eq!(scrape.must("kina_image_cache_requests_total", &[("result", "hit")]), 35.0);
-
-    let told = startups(&exporter);
-    let mut off = Vec::new();
-    for (id, kind, took) in &watched {
-        let mut mine = told.iter().filter(|s| s["id"] == json!(id) && s["start"] == json!(kind));
-        let start = mine.next().unwrap_or_else(|| panic!("no {kind} start of {id}"));
-        assert!(mine.next().is_none(), "{id} is told twice");
-        let total = start["total_seconds"].as_f64().unwrap();
-        let phases = start["phases"].as_object().unwrap();
-        let sum: f64 = phases.iter().filter(|(p, _)| *p != "ready").map(|(_, d)| d.as_f64().unwrap()).sum();
-        let rest = start["unattributed_seconds"].as_f64().unwrap_or(0.0);
-        assert!((sum + rest - total).abs() < 1e-6, "{start}");
-        assert!(phases.values().all(|d| d.as_f64().unwrap() >= 0.0), "{start}");
-        assert!(total < took.as_secs_f64() * 1.02 + 0.005 && total > took.as_secs_f64() * 0.6, "{start} took {took:?}");
-        if !within(total, *took) {
-            off.push(format!("{kind}: told {:.1} ms, took {:.1} ms", total * 1e3, took.as_secs_f64() * 1e3));
-        }
-    }
-    eprintln!(
-        "{} of {} totals within 5 ms or 2 % of the watch; not so: {off:#?}",
-        watched.len() - off.len(),
-        watched.len()
-    );
-    // Beside other tests our watch runs before and after the engine's for want of a processor.
-    if is_alone() {
-        assert!(off.len() <= 2, "{off:#?}");
-    }
-    wait_for("the healthy to be ready", Duration::from_secs(40), || {
-        let ready = startups(&exporter).iter().filter(|s| s["phases"]["ready"].is_number()).count();
-        (ready >= 3).then_some(())
-    });
 }
 
 #[test]

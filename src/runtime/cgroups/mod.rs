@@ -29,6 +29,8 @@ const GRACE: Nanos = 2 * SECOND;
 const SOON: Nanos = SECOND / 100;
 /// … and this often later.
 const LATER: Nanos = SECOND;
+/// What happened between two looks that come soon after each other is told in the middle.
+const HALF_LOOK: Nanos = SOON / 2;
 /// How long a cgroup counts as new: runtimes put the process in within milliseconds.
 const NEW: Nanos = 3 * SECOND;
 /// The whole tree is walked this often where it can't be watched.
@@ -85,6 +87,9 @@ struct Candidate {
     born: Option<Nanos>,
     /// Boot clock.
     noticed: Nanos,
+    /// The last look that found no process in it, and the first that found one since; wall clock.
+    empty: Nanos,
+    joined: Nanos,
     /// Its events are told, and no runtime has taken it over.
     told: bool,
     /// The kernel tells when a process comes: nobody need look before.
@@ -222,9 +227,18 @@ impl Tree {
         };
         let watched = self.watch_events(path, path);
         let clock = &self.shared.ctx.root.clock;
-        let born = self.live.then(|| clock.wall());
-        let (noticed, due) = (clock.boot(), Some(0));
-        let candidate = Candidate { about, born, noticed, told: false, watched, due, stage: Stage::Empty };
+        let (now, noticed) = (clock.wall(), clock.boot());
+        let candidate = Candidate {
+            about,
+            born: self.live.then_some(now),
+            noticed,
+            empty: now,
+            joined: now,
+            told: false,
+            watched,
+            due: Some(0),
+            stage: Stage::Empty,
+        };
         self.candidates.insert(path.to_owned(), candidate);
     }
 
@@ -293,9 +307,11 @@ impl Tree {
                 Stage::Empty if self.populated(path, candidate) => {
                     // Now that the file tells something it is there for sure: its end must be seen.
                     candidate.watched = self.watch_events(path, path);
+                    candidate.joined = self.shared.ctx.root.clock.wall();
                     let pending = self.shared.ctx.directory.pending();
                     candidate.stage = Stage::Left { prepared: false, _pending: Some(pending) };
                 }
+                Stage::Empty => candidate.empty = self.shared.ctx.root.clock.wall(),
                 Stage::Shown if !self.populated(path, candidate) => self.ended(path, candidate),
                 _ => {}
             }
@@ -361,8 +377,18 @@ impl Tree {
             if !std::mem::replace(&mut candidate.told, true) {
                 self.publish(path, &candidate.about, born, EventKind::Created);
             }
-            // The process was seen to become the container's; else its start counts, whose clock ticks every 10 ms.
-            let at = if prepared { ctx.root.clock.wall() } else { started.map_or(born, |s| s.max(born)) };
+            let at = match started {
+                // The process became the container's since the last look.
+                _ if prepared => ctx.root.clock.wall() - HALF_LOOK,
+                _ if candidate.watched => candidate.joined,
+                // It was put in between two looks, some time after it was made.
+                Some(started) => {
+                    let since = started.max(candidate.empty);
+                    since + ((candidate.joined - since) / 2).clamp(0, HALF_LOOK)
+                }
+                None => candidate.joined - HALF_LOOK,
+            };
+            let at = at.max(born);
             self.publish(path, &candidate.about, at, EventKind::Started { pid, started });
         }
     }
@@ -417,9 +443,10 @@ impl Tree {
         }
         // LXC and systemd start a container again in the cgroup that it had.
         candidate.stage = Stage::Empty;
-        candidate.born = Some(clock.wall());
+        let now = clock.wall();
+        (candidate.born, candidate.empty) = (Some(now), now);
         candidate.told = true;
-        self.publish(path, &candidate.about, clock.wall(), EventKind::Exited { code: None });
+        self.publish(path, &candidate.about, now, EventKind::Exited { code: None });
     }
 
     fn publish(&self, path: &str, about: &Recognised, at: Nanos, kind: EventKind) {

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use super::cgroup_paths::Hierarchies;
 use super::http::Trouble;
 use super::sources::Link;
-use super::{Container, Event, EventKind, ImageFacts, Key, RuntimeKind};
+use super::{Container, Event, EventKind, ImageFacts, Key, RuntimeKind, stamps};
 use crate::catalog;
 use crate::probe::Answer;
 use crate::root::{Nanos, Root, SECOND};
@@ -32,6 +32,9 @@ const MAX_IMAGES: usize = 1000;
 /// A containerd that gave no answer about an image is not asked about any for so long: what it hides there must not hide
 /// containers, which are shown one after the other.
 const IMAGES_REST: Nanos = 60 * SECOND;
+
+/// A task or snapshot is made within this after it was asked for; what lies further apart is no evidence.
+const REQUEST_TO_EVENT: Nanos = 60 * SECOND;
 
 /// Where its socket usually is.
 pub(super) fn places(root: &Root) -> Vec<PathBuf> {
@@ -118,6 +121,8 @@ struct Known {
     hidden: bool,
     /// A task was created and has not been started.
     starting: bool,
+    /// When its snapshot was there; None of those before the exporter.
+    prepared: Option<Nanos>,
 }
 
 impl Session {
@@ -261,7 +266,15 @@ impl Session {
                 // A container's snapshot is named after it; `extract-…` are layers being unpacked.
                 let id = wire::About::decode(body)?.id;
                 if !id.starts_with("extract-") {
+                    self.known.entry(id.clone()).or_default().prepared = Some(at);
                     self.publish(&id, at, EventKind::SnapshotPrepared);
+                }
+            }
+            "/snapshot/remove" => {
+                // Of what never was a container nothing else tells the end.
+                let id = wire::About::decode(body)?.id;
+                if self.known.get(&id).is_some_and(|k| k.name.is_empty()) {
+                    self.known.remove(&id);
                 }
             }
             "/containers/create" => {
@@ -293,6 +306,7 @@ impl Session {
             "/tasks/create" => {
                 let event = wire::TaskCreate::decode(body)?;
                 self.known.entry(event.container_id.clone()).or_default().starting = true;
+                self.requests(&event, at);
                 self.publish(&event.container_id, at, EventKind::TaskCreated { pid: event.pid });
             }
             "/tasks/start" => {
@@ -324,6 +338,23 @@ impl Session {
             _ => {}
         }
         Ok(())
+    }
+
+    /// When a container's snapshot and task were asked for: containerd tells when it had made them.
+    fn requests(&mut self, event: &wire::TaskCreate, at: Nanos) {
+        let root = &self.link.ctx().root;
+        // Written as the request comes in, before the shim is called that makes the task.
+        let written = stamps::changed(root, &Path::new(&event.bundle).join("config.json"));
+        let prepared = self.known.get(&event.container_id).and_then(|k| k.prepared);
+        // Made at the begin of the preparation, whose event comes when it has been written to disk.
+        let made = prepared.and_then(|_| stamps::root_made(root, event.pid));
+        let told = [(made, prepared, EventKind::CreateRequested), (written, Some(at), EventKind::StartRequested)];
+        for (asked, done, kind) in told {
+            let (Some(asked), Some(done)) = (asked, done) else { continue };
+            if (0..REQUEST_TO_EVENT).contains(&(done - asked)) {
+                self.publish(&event.container_id, asked, kind);
+            }
+        }
     }
 
     /// A task that ends without having been started.

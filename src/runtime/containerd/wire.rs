@@ -179,6 +179,9 @@ pub struct ContainerCreate {
 pub struct TaskCreate {
     #[prost(string, tag = "1")]
     pub container_id: String,
+    /// The folder that containerd made for the task.
+    #[prost(string, tag = "2")]
+    pub bundle: String,
     #[prost(uint32, tag = "6")]
     pub pid: u32,
 }

@@ -1,15 +1,14 @@
 //! One container's identity: inspect, its image, its cgroups.
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::wire;
-use crate::root::{Nanos, Root, SECOND, parse_date};
+use crate::root::{Nanos, Root, parse_date};
 use crate::runtime::cgroup_paths::{self, Hierarchies};
 use crate::runtime::http::{Client, Trouble};
-use crate::runtime::{CgroupPaths, Container, Identity, ImageFacts, RuntimeKind, process};
+use crate::runtime::{CgroupPaths, Container, Identity, ImageFacts, RuntimeKind, process, stamps};
 
 /// How one daemon is asked.
 #[derive(Debug)]
@@ -40,7 +39,7 @@ pub struct Inspection {
     /// What the daemon says of a failed start.
     pub error: String,
     pub exit_code: i64,
-    /// When the daemon last mounted its root file system, to within a tick of the kernel's clock.
+    /// When the daemon last mounted its root file system, to within half a tick of the kernel's clock.
     pub mounted: Option<Nanos>,
 }
 
@@ -138,21 +137,19 @@ impl Api {
             command: answer.path.into_iter().chain(answer.args.unwrap_or_default()).collect(),
             ..Container::default()
         };
+        // A graph driver makes the folder that it mounts on first of all when a container is started, and removes it at the
+        // end: the folder above was then changed.
+        let merged = answer.graph_driver.and_then(|g| g.data?.merged_dir).filter(|m| !m.is_empty());
         Inspection {
             container,
             running,
             error: state.error.unwrap_or_default(),
             exit_code: state.exit_code.unwrap_or(0),
-            mounted: answer.graph_driver.and_then(|g| mounted(&self.client.root, Path::new(&g.data?.merged_dir?))),
+            mounted: merged
+                .and_then(|merged| stamps::changed(&self.client.root, Path::new(&merged).parent()?))
+                .or_else(|| stamps::root_mounted(&self.client.root, pid)),
         }
     }
-}
-
-/// A graph driver makes the folder that it mounts on first of all when a container is started, and removes it at the end:
-/// the folder above was then changed. Not for those who may not look there.
-fn mounted(root: &Root, merged: &Path) -> Option<Nanos> {
-    let above = root.metadata(&root.host_path(merged.parent()?)).ok()?;
-    above.mtime().checked_mul(SECOND)?.checked_add(above.mtime_nsec())
 }
 
 fn label(labels: &BTreeMap<String, String>, name: &str) -> String {

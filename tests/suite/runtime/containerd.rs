@@ -1,6 +1,6 @@
 //! Through a real containerd of the test's own, and below Docker.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -14,11 +14,14 @@ use crate::live::{Docker, IMAGE, is_root, wait_for, which};
 pub struct Containerd {
     dir: tempfile::TempDir,
     child: Child,
-    image: String,
+    pub image: String,
 }
 
+/// The namespace of everything that these tests make.
+pub const NAMESPACE: &str = "kina-test";
+
 impl Containerd {
-    fn start() -> Option<Containerd> {
+    pub fn start() -> Option<Containerd> {
         if !is_root() || which("containerd").is_none() || which("ctr").is_none() {
             skip("needs root, containerd and ctr");
             return None;
@@ -28,9 +31,8 @@ impl Containerd {
         let child = Self::spawn(dir.path());
         let mut daemon = Containerd { dir, child, image: String::new() };
         wait_for("containerd to answer", LIMIT, || daemon.ctr(&["version"]).then_some(()));
-        let tar = daemon.dir.path().join("image.tar");
-        docker.docker(&["save", "-o", tar.to_str().unwrap(), IMAGE]);
-        assert!(daemon.ctr(&["images", "import", "--snapshotter", "native", tar.to_str().unwrap()]));
+        docker.docker(&["save", "-o", daemon.dir.path().join("image.tar").to_str().unwrap(), IMAGE]);
+        daemon.import("native");
         daemon.image = format!("docker.io/library/{IMAGE}");
         Some(daemon)
     }
@@ -52,11 +54,21 @@ impl Containerd {
             .unwrap()
     }
 
-    fn ctr(&self, args: &[&str]) -> bool {
+    #[track_caller]
+    pub fn import(&self, snapshotter: &str) {
+        let tar = self.dir.path().join("image.tar");
+        assert!(self.ctr(&["images", "import", "--snapshotter", snapshotter, tar.to_str().unwrap()]));
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("c.sock")
+    }
+
+    pub fn ctr(&self, args: &[&str]) -> bool {
         let out = Command::new("ctr")
             .arg("-a")
             .arg(self.dir.path().join("c.sock"))
-            .args(["-n", "kina-test"])
+            .args(["-n", NAMESPACE])
             .args(args)
             .stdin(Stdio::null())
             .output()
@@ -84,7 +96,7 @@ impl Drop for Containerd {
         let tasks = Command::new("ctr")
             .arg("-a")
             .arg(self.dir.path().join("c.sock"))
-            .args(["-n", "kina-test", "tasks", "ls", "-q"])
+            .args(["-n", NAMESPACE, "tasks", "ls", "-q"])
             .output();
         if let Ok(tasks) = tasks {
             for task in String::from_utf8_lossy(&tasks.stdout).lines() {

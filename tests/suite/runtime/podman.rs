@@ -1,5 +1,6 @@
 //! Through a real Podman service of the test's own.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use kina_exporter::root::Root;
@@ -9,16 +10,16 @@ use super::seen::{LIMIT, Seen, nothing};
 use crate::common::skip;
 use crate::live::{Docker, IMAGE, is_root, wait_for, which};
 
-struct Podman {
+pub struct Podman {
     dir: tempfile::TempDir,
     child: Child,
 }
 
 /// Enough, and fewer than any test machine forbids.
-const LIMITS: [&str; 4] = ["--ulimit", "nofile=512:512", "--ulimit", "nproc=512:512"];
+pub const LIMITS: [&str; 4] = ["--ulimit", "nofile=512:512", "--ulimit", "nproc=512:512"];
 
 impl Podman {
-    fn start() -> Option<Podman> {
+    pub fn start() -> Option<Podman> {
         if !is_root() || which("podman").is_none() || which("runc").is_none() {
             skip("needs root, podman and runc");
             return None;
@@ -51,13 +52,17 @@ impl Podman {
         Some(podman)
     }
 
-    fn try_podman(&self, args: &[&str]) -> Output {
+    pub fn try_podman(&self, args: &[&str]) -> Output {
         let url = format!("unix://{}", self.dir.path().join("p.sock").display());
         Command::new("podman").args(["--url", &url]).args(args).stdin(Stdio::null()).output().unwrap()
     }
 
+    pub fn socket(&self) -> PathBuf {
+        self.dir.path().join("p.sock")
+    }
+
     #[track_caller]
-    fn podman(&self, args: &[&str]) -> String {
+    pub fn podman(&self, args: &[&str]) -> String {
         let out = self.try_podman(args);
         assert!(out.status.success(), "podman {args:?}: {}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8_lossy(&out.stdout).trim().to_owned()
