@@ -183,7 +183,7 @@ pub struct Key {
 /// |---|---|---|---|---|
 /// | `ImagePulled` | image `pull` | – (`pull` is `ImagePullStarted`: it looks for the image) | `/images/create` | – |
 /// | `Created` | `create` | `create` | `/containers/create` | the cgroup appears |
-/// | `StartRequested` | network `connect` (at the latest then) | `init` (at the latest then) | – | – |
+/// | `StartRequested` | mount of the root file system, network `connect` (at the latest then) | the same mount, `init` (at the latest then) | the bundle's `config.json` | – |
 /// | `TaskCreated` | of containerd below it, if its socket may be read | – | `/tasks/create` | – |
 /// | `Started` | `start`, inspect `State.StartedAt` | the same | `/tasks/start` | its first process |
 /// | `StartFailed` | network `disconnect` without `start`, inspect `State.Error` and `State.ExitCode` | `cleanup` without a `start` before it | `/tasks/create` and `/tasks/exit` or `/tasks/delete` without `/tasks/start` | – |

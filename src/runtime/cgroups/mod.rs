@@ -359,7 +359,8 @@ impl Tree {
         }
         let pid = self.hierarchies.first_process(&ctx.root, path).unwrap_or(0);
         let command = process::command(&ctx.root, pid);
-        if is_oci_runtime(&command) {
+        // While it becomes another by exec it has no command at all.
+        if is_oci_runtime(&command) || (prepared && command.is_empty()) {
             candidate.stage = Stage::Left { prepared: true, _pending: None };
             return;
         }

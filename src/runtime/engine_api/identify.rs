@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::wire;
-use crate::root::{Nanos, Root, parse_date};
+use crate::root::{Nanos, Root, SECOND, parse_date};
 use crate::runtime::cgroup_paths::{self, Hierarchies};
 use crate::runtime::http::{Client, Trouble};
 use crate::runtime::{CgroupPaths, Container, Identity, ImageFacts, RuntimeKind, process, stamps};

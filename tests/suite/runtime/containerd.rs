@@ -137,6 +137,7 @@ fn a_life_in_containerd_is_followed() {
     let wanted = [
         EventKind::SnapshotPrepared,
         EventKind::Created,
+        EventKind::StartRequested,
         EventKind::TaskCreated { pid: 0 },
         EventKind::Started { pid: 0, started: None },
         EventKind::Exited { code: Some(137) },

@@ -104,6 +104,9 @@ fn fifty_starts_are_counted_once_each_and_as_long_as_they_took() {
         assert!((sum + rest - total).abs() < 1e-6, "{start}");
         assert!(phases.values().all(|d| d.as_f64().unwrap() >= 0.0), "{start}");
     }
+    // A driver that mounts nothing leaves no mark of when an existing container was asked to start: see docs/startup.md.
+    let (_, about, _) = call(docker, "GET", "/info", &Value::Null);
+    watched.retain(|(_, kind, _)| about["Driver"] != "vfs" || *kind == "cold");
     watch::compare(&told, &watched);
     wait_for("the healthy to be ready", Duration::from_secs(40), || {
         let ready = startups(&exporter).iter().filter(|s| s["phases"]["ready"].is_number()).count();
