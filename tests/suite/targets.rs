@@ -292,3 +292,64 @@ fn the_api_answers_recommendations_and_what_rules_lack() {
     }
     assert!(report.missing.iter().all(|lack| !lack.missing.is_empty() && lack.containers > 0));
 }
+
+#[test]
+fn advise_tells_of_a_wasteful_container_and_fails_on_demand() {
+    use std::process::{Command, Stdio};
+    let Some(docker) = crate::live::Docker::get() else { return };
+    let wasteful = docker.run(&["--network=none", "--memory=64m", "--cpus=1"], &["sleep", "3600"]);
+    let socket = format!("--runtime.docker.socket={}", docker.socket.display());
+    let only = format!("--containers.name-include={}", wasteful.name);
+    let advise = |more: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_kina-exporter"))
+            .args(["advise", "--local", "--log.level=warn", "--no-runtime.cgroup", &socket, &only])
+            .args(more)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let runs =
+        [&["--format=json", "--fail-on=memory"][..], &["--fail-on=network,storage"], &["--fail-on=any"]].map(advise);
+    let [json, network, any] = runs.map(|run| run.wait_with_output().unwrap());
+    assert_eq!((json.status.code(), network.status.code(), any.status.code()), (Some(3), Some(0), Some(3)));
+    let report: kina_exporter::advise::Report = serde_json::from_slice(&json.stdout).unwrap();
+    let of = |action: &str| {
+        report
+            .recommendations
+            .iter()
+            .find(|r| r.action == action)
+            .unwrap_or_else(|| panic!("no {action} in {report:?}"))
+    };
+    let reduce = of("reduce_allocation");
+    assert_eq!((reduce.subject.as_str(), reduce.current), (wasteful.name.as_str(), Some(64.0 * 1_048_576.0)));
+    assert_eq!(reduce.estimated_savings_bytes, reduce.current.zip(reduce.recommended).map(|(now, then)| now - then));
+    assert_eq!((of("reduce_cores").current, of("reduce_cores").recommended), (Some(1.0), Some(0.7)));
+    let lacks = |action: &str| report.missing.iter().any(|l| l.action == action && !l.missing.is_empty());
+    assert!(lacks("use_smaller_base_image"), "it started before it was watched: {:?}", report.missing);
+    let table = String::from_utf8(any.stdout).unwrap();
+    assert!(table.contains("→ reduce the allocation from 64 MiB to 6 MiB"), "{table}");
+}
+
+#[test]
+fn every_baseline_is_measured_or_told_why_not() {
+    use kina_exporter::targets::{self, Role};
+    let Some(docker) = crate::live::Docker::get() else { return };
+    let out = std::process::Command::new(env!("CARGO_BIN_EXE_kina-exporter"))
+        .args(["bench", "containers", "--runtime=docker", "--starts=1", "--format=json", "--image", crate::live::IMAGE])
+        .env("DOCKER_HOST", format!("unix://{}", docker.socket.display()))
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{told}");
+    let figures: Vec<serde_json::Value> = serde_json::from_slice(&out.stdout).unwrap();
+    for figure in targets::ids().map(targets::FigureId::figure).filter(|f| matches!(f.role, Role::Baseline(_))) {
+        let measured = figures.iter().find(|f| f["name"] == format!("docker: {}", figure.about));
+        match measured {
+            Some(f) => assert!(f["value"].as_f64().is_some_and(|v| v > 0.0), "{f}"),
+            None => {
+                assert!(told.contains(&format!("not measured: docker: {}: ", figure.about)), "{}: {told}", figure.about)
+            }
+        }
+    }
+    assert!(figures.len() >= 8, "{told}");
+}
