@@ -80,6 +80,7 @@ keep guest.txt "$command" exec "$name" sh -c 'uname -a; ls -d /proc/pressure /sy
 keep ps.txt sh -c 'ps -axo pid,ppid,user,rss,comm | grep -E "container|com.apple.Virtualization" | grep -v grep'
 keep lsof.txt sh -c "lsof -F pcn 2>/dev/null | grep -E '^p|^c|/$name/' | grep -B2 '/$name/'"
 keep sysctl.txt cores
+keep clusters.txt sh -c "ioreg -p IODeviceTree -l -w 0 | grep -E '\\+-o cpu[0-9]|\"cluster-type\"'"
 keep thermal.txt notifyutil -g com.apple.system.thermalpressurelevel
 keep macos.txt sw_vers
 

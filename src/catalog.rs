@@ -419,8 +419,8 @@ families! {
         source "the runtime's event stream"
         absent "no failure has been seen" ;
     EXITS = Counter Events Startup "kina_container_exits_total" ["runtime", "image", "reason"] Count
-        "Containers that ended, by reason: ok, error, oom or signal."
-        source "the runtime's event stream (exit code, OOM)"
+        "Containers that ended, by reason: ok, error, oom, signal, or unknown where nobody tells the exit status."
+        source "the runtime's event stream (exit code, OOM); the VM's boot log with Apple's container"
         absent "no exit has been seen" ;
     IMAGE_CACHE_REQUESTS = Counter Events Startup "kina_image_cache_requests_total" ["result"] Count
         "Container starts by whether their image was present (hit) or had to be pulled (miss)."
@@ -530,7 +530,7 @@ families! {
         absent "no limit is set" ;
     MEMORY_KIND = Gauge Container Memory "kina_container_memory_bytes" ["kind"] Bytes
         "Memory by what it is for: process, shared_libraries, page_cache, guest_kernel, vm_overhead."
-        source "memory.stat and, for vm_overhead, the private memory (Private_Clean + Private_Dirty of smaps_rollup, looked at once a minute) of runtime processes that exist for this container alone"
+        source "memory.stat and, for vm_overhead, the private memory (Private_Clean + Private_Dirty of smaps_rollup, looked at once a minute) of runtime processes that exist for this container alone; on macOS what the VM's process holds beyond what its guest uses"
         absent "vm_overhead: no such process, or not permitted to read it" ;
     MEMORY_EFFICIENCY = Gauge Container Memory "kina_container_memory_efficiency_ratio" [] Ratio
         "(process + shared_libraries) ÷ allocated memory."
@@ -551,6 +551,14 @@ families! {
         source "inside the guest: MemTotal − MemFree"
         absent "the container has no VM of its own, or the guest does not tell" ;
 
+    RUNTIME_INFO = Info Host Vm "kina_runtime_info" ["runtime", "component", "version"] Count
+        "A part of a runtime and its version."
+        source "container system version, once a minute"
+        absent "no such runtime, or one that does not tell (Apple's container before 0.10)" ;
+    RUNTIME_NETWORK_INFO = Info Host Vm "kina_runtime_network_info" ["runtime", "network", "mode", "ipv4_subnet", "ipv6_subnet"] Count
+        "A network of a runtime."
+        source "container network list, once a minute"
+        absent "no such runtime, or one without networks (Apple's container on macOS 15)" ;
     RUNTIME_DISK = Gauge Host Vm "kina_runtime_disk_bytes" ["runtime", "kind"] Bytes
         "Bytes on disk that a runtime holds, by kind: containers, images, volumes."
         source "container system df, at runtime.apple.disk-interval"
@@ -775,25 +783,29 @@ families! {
 
     // ---- The machine ---------------------------------------------------------------------------------------------
     MACHINE_MEMORY = Gauge Host Host "machine_memory_bytes" [] Bytes
-        "Memory of the machine." source "MemTotal of /proc/meminfo" absent "never" otel "system.memory.limit" ;
+        "Memory of the machine." source "MemTotal of /proc/meminfo; hw.memsize on macOS" absent "never" otel "system.memory.limit" ;
     MACHINE_SWAP = Gauge Host Host "machine_swap_bytes" [] Bytes
-        "Swap of the machine." source "SwapTotal of /proc/meminfo" absent "never" ;
+        "Swap of the machine." source "SwapTotal of /proc/meminfo; vm.swapusage on macOS" absent "never" ;
     MACHINE_CPU_CORES = Gauge Host Host "machine_cpu_cores" [] Count
-        "Logical CPUs that are online." source "/sys/devices/system/cpu/online" absent "never" otel "system.cpu.logical.count" ;
+        "Logical CPUs that are online." source "/sys/devices/system/cpu/online; hw.activecpu on macOS" absent "never" otel "system.cpu.logical.count" ;
     MACHINE_CPU_PHYSICAL_CORES = Gauge Host Host "machine_cpu_physical_cores" [] Count
-        "Physical cores." source "/sys/devices/system/cpu/cpuN/topology" absent "the topology can't be read" otel "system.cpu.physical.count" ;
+        "Physical cores." source "/sys/devices/system/cpu/cpuN/topology; hw.physicalcpu on macOS" absent "the topology can't be read" otel "system.cpu.physical.count" ;
     HOST_CPU_CORES = Gauge Host Host "kina_host_cpu_cores" ["core_type"] Cores
         "Cores by type: performance, efficiency, or uniform where the host has one kind."
         source "cpuN/topology/thread_siblings_list; types by /sys/devices/cpu_core and cpu_atom, else cpu_capacity; hw.perflevelN.physicalcpu on macOS"
         absent "never" ;
+    HOST_CORE_UTILIZATION = Gauge Host Cpu "kina_host_core_utilization_ratio" ["core", "core_type"] Ratio
+        "Share of the time since the previous collection that a core was busy."
+        source "host_processor_info on macOS; the core's type by cluster-type of its device tree entry"
+        absent "not macOS (on Linux container_cpu_usage_seconds_total with id=\"/\" tells of all cores together), or the first collection" ;
     HOST_THERMAL_STATE = Gauge Host Thermal "kina_host_thermal_state" ["state"] Count
         "Thermal state as a state set: exactly one of nominal, fair, serious, critical is 1."
         source "thermal zones: fair from the passive trip point or while cores are throttled, serious from the hot one or 5 °C below the critical, critical from there; thermal pressure on macOS"
         absent "the machine shows no thermal zone with a trip point" ;
     HOST_ENERGY = Counter Host Energy "kina_host_energy_joules_total" ["domain"] Joules
-        "Energy used, by RAPL domain."
-        source "/sys/class/powercap/*/energy_uj, wrap-around handled"
-        absent "no RAPL, or not permitted to read it" otel "hw.energy" ;
+        "Energy used, by RAPL domain (package-0, dram-0 …), on macOS by part of the machine: cpu, gpu, ane, dram, system."
+        source "/sys/class/powercap/*/energy_uj, wrap-around handled; IOReport's energy model and, for system, the SMC's power on macOS, read every five seconds"
+        absent "no RAPL, or not permitted to read it; macOS does not tell it, or was asked less than five seconds ago for the first time" otel "hw.energy" ;
     CONTAINER_ENERGY = Counter Container Energy "kina_container_energy_joules_total" [] Joules
         "The container's share of the energy of the machine's packages, by busy CPU time."
         source "RAPL package energy × the container's share of the machine's busy time, idle power included; per-process energy on macOS"

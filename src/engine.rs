@@ -21,6 +21,7 @@ use crate::held::Held;
 use crate::kernel::cgroups::Cgroups;
 use crate::kernel::file::Budget;
 use crate::kernel::{self, Context, Reader};
+use crate::macos::{self, System};
 use crate::probe::{Answer, Capabilities};
 use crate::root::{Nanos, ReadBuf, Root, SECOND};
 use crate::runtime::{Container, Directory, Identity, Key, RuntimeKind};
@@ -66,10 +67,17 @@ pub struct Shared {
     pub held: Arc<Held>,
     pub reloads: Reloads,
     pub startups: Arc<Ledger>,
+    /// Where this is a Mac.
+    pub mac: Option<Arc<dyn System>>,
 }
 
 impl Shared {
     pub fn new(root: Root, config: Config) -> Arc<Self> {
+        Self::on(root, config, macos::system())
+    }
+
+    /// With a Mac to ask, or none, whatever this machine is.
+    pub fn on(root: Root, config: Config, mac: Option<Arc<dyn System>>) -> Arc<Self> {
         Arc::new(Self {
             root,
             config: RwLock::new(Arc::new(config)),
@@ -78,6 +86,7 @@ impl Shared {
             held: Arc::default(),
             reloads: Reloads::default(),
             startups: Arc::default(),
+            mac,
         })
     }
 
@@ -179,7 +188,7 @@ impl Worker {
         cgroups.tell(&shared.root, &shared.capabilities);
         let mut worker = Self {
             config: shared.config(),
-            machine: cfg!(target_os = "linux").then(|| Arc::new(machine(&cgroups))),
+            machine: Some(Arc::new(machine(&cgroups))),
             shared,
             cgroups,
             budget,
@@ -241,7 +250,7 @@ impl Worker {
             if self.readers.iter().any(|(c, _)| *c == collector) {
                 continue;
             }
-            let Some(mut reader) = kernel::reader(collector) else { continue };
+            let Some(mut reader) = kernel::reader(collector, self.shared.mac.as_ref()) else { continue };
             let mut ctx = context(&self.shared, &config, &self.cgroups, &self.budget, &mut self.buf);
             for live in self.live.values() {
                 reader.open(live.slot, &live.container, &mut ctx);

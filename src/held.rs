@@ -66,6 +66,13 @@ impl Held {
         gauges.insert(series(family, values), value);
     }
 
+    /// Sets a gauge of the catalog to 1 for each of these label values, and forgets all others it had.
+    pub fn set_infos(&self, family: FamilyId, all: &[Vec<&str>]) {
+        let mut gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        gauges.retain(|(id, _), _| *id != family);
+        gauges.extend(all.iter().map(|values| (series(family, values), 1.0)));
+    }
+
     /// Counts an observation in a histogram of the catalog. Label values as for [`Held::add`].
     pub fn observe(&self, family: FamilyId, values: &[&str], value: f64, exemplar: Option<ExemplarOf>) {
         let mut histograms = self.histograms.lock().unwrap_or_else(PoisonError::into_inner);

@@ -303,6 +303,11 @@ impl Root {
         std::env::split_paths(&path).map(|dir| dir.join(name)).find(|p| p.is_file())
     }
 
+    /// Connects to another machine.
+    pub async fn connect_tcp(&self, address: std::net::SocketAddr) -> io::Result<tokio::net::TcpStream> {
+        tokio::net::TcpStream::connect(address).await
+    }
+
     /// A child process with no standard input that dies with its handle; the caller sets the time limit.
     pub fn command(&self, program: &Path) -> tokio::process::Command {
         let mut c = tokio::process::Command::new(program);

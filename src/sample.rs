@@ -139,20 +139,25 @@ impl Histogram {
     /// Counts one observation. Returns the classic bucket that it fell into; None when it is no number and so was not
     /// counted: one NaN would make the sum useless forever.
     pub fn observe(&mut self, value: f64) -> Option<usize> {
-        if !value.is_finite() {
+        self.observe_times(value, 1)
+    }
+
+    /// Counts `n` observations of one value, such as requests of which only the mean is known.
+    pub fn observe_times(&mut self, value: f64, n: u64) -> Option<usize> {
+        if !value.is_finite() || n == 0 {
             return None;
         }
         let bucket = self.bounds.partition_point(|b| *b < value);
-        *self.counts.get_mut(bucket)? += 1;
-        self.sum += value;
-        self.count += 1;
+        *self.counts.get_mut(bucket)? += n;
+        self.sum += value * n as f64;
+        self.count += n;
         if value <= ZERO_THRESHOLD {
-            self.native_zero += 1;
+            self.native_zero += n;
         } else {
             let index = native_index(value);
             match self.native.binary_search_by_key(&index, |(i, _)| *i) {
-                Ok(at) => self.native[at].1 += 1,
-                Err(at) => self.native.insert(at, (index, 1)),
+                Ok(at) => self.native[at].1 += n,
+                Err(at) => self.native.insert(at, (index, n)),
             }
         }
         Some(bucket)

@@ -324,6 +324,8 @@ pub struct HostFacts {
     pub physical_cores: Option<u32>,
     /// Cores by type: performance and efficiency, or None where the host has one kind.
     pub cores_by_type: Option<[u32; 2]>,
+    /// On a Mac; Linux tells of the machine as a whole (`/`).
+    pub load: Vec<CoreLoad>,
     pub devices: Vec<DeviceFacts>,
     pub filesystems: Vec<FilesystemFacts>,
     pub thermal: Option<ThermalState>,
@@ -337,12 +339,24 @@ pub struct HostFacts {
 impl HostFacts {
     /// Empties all facts for the next collection, keeping the memory of lists.
     pub fn reset(&mut self) {
-        let Self { mut devices, mut filesystems, mut energy, .. } = std::mem::take(self);
+        let Self { mut devices, mut filesystems, mut energy, mut load, .. } = std::mem::take(self);
+        load.clear();
         devices.clear();
         filesystems.clear();
         energy.clear();
-        *self = Self { devices, filesystems, energy, ..Self::default() };
+        *self = Self { devices, filesystems, energy, load, ..Self::default() };
     }
+}
+
+/// How busy a core was since the last look.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CoreLoad {
+    /// By the system's own number.
+    pub core: u32,
+    /// None where all are alike, or the system does not tell.
+    pub core_type: Option<&'static str>,
+    /// 0–1.
+    pub busy: f64,
 }
 
 /// What the exporter itself takes.

@@ -7,6 +7,10 @@ use crate::sample::{Entity, Samples};
 use crate::snapshot::{Limit, Snapshot};
 
 pub fn emit(snapshot: &Snapshot, entities: &[Entity], out: &mut Samples) {
+    for load in &snapshot.host.load {
+        let labels = [("core", &*load.core.to_string()), ("core_type", load.core_type.unwrap_or_default())];
+        out.push_with(catalog::HOST_CORE_UTILIZATION, Entity::NONE, &labels, load.busy);
+    }
     let total = out.extra(&[("cpu", "total")]);
     let uniform = out.extra(&[("core_type", CoreType::UNIFORM)]);
     let types = CoreType::NAMES.map(|name| out.extra(&[("core_type", name)]));

@@ -107,6 +107,8 @@ pub struct AppleSource {
     pub stats_interval: Duration,
     /// How often the guests' own kernels are asked; None: never.
     pub guest_interval: Option<Duration>,
+    /// Where an exporter listens that runs in a container; None: none does.
+    pub agent_port: Option<usize>,
     /// How often `container system df` is asked; None: never.
     pub disk_interval: Option<Duration>,
 }
@@ -283,6 +285,7 @@ impl Default for Config {
                     root: None,
                     stats_interval: Duration::from_secs(15),
                     guest_interval: None,
+                    agent_port: None,
                     disk_interval: None,
                 },
             },

@@ -516,6 +516,15 @@ fn runtimes() -> Vec<Setting> {
         )
         .checked("nothing, or a duration of at least 10s", |v| at_least(v, Duration::from_secs(10))),
         one(
+            "runtime.apple.agent-port",
+            "PORT",
+            "The port of an exporter that runs inside a container (`kina-exporter serve` in it): it is asked at the stats interval for all that its guest's kernel tells; by default none is asked.",
+            |c| &mut c.runtime.apple.agent_port,
+        )
+        .checked("nothing, or a port from 1 to 65535", |v| {
+            Option::<usize>::parse(v).is_ok_and(|p| p.is_none_or(|p| (1..=65_535).contains(&p)))
+        }),
+        one(
             "runtime.apple.disk-interval",
             "DURATION",
             "How often `container system df` is asked; by default never, for containers can't start while it runs.",

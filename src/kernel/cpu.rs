@@ -157,7 +157,7 @@ fn proc_stat(bytes: &[u8], raw: &mut Raw) -> Sound {
 }
 
 /// `cpu.weight` (1–10000) as the `cpu.shares` (2–262144) that it was made of: the OCI runtimes' conversion, inverted.
-fn shares(weight: u64) -> u64 {
+pub fn shares(weight: u64) -> u64 {
     2 + weight.clamp(1, 10_000).saturating_sub(1) * 262_142 / 9_999
 }
 

@@ -1,50 +1,130 @@
-//! Readers of what macOS tells: the machine's cores, memory and thermal state, and the processes that virtual machines are.
+//! Readers of what macOS tells: the machine's cores, load, memory, thermal state and energy, and the processes that virtual
+//! machines are.
 //!
 //! They ask a [`System`], so that they are tried on every platform; only on a Mac is there a real one.
 
 use std::sync::Arc;
 
-use super::{Context, Reader, Slots, Timer};
+use super::topology::CoreType;
+use super::{Context, Reader, Slots, Timer, selfproc, vm};
+use crate::catalog::Collector;
 use crate::macos::System;
-use crate::macos::map::{cores_by_type, disk_of, machine_of, thermal_state};
+use crate::macos::map::{core_types, cores_by_type, disk_of, machine_of, thermal_state};
 use crate::runtime::Container;
-use crate::snapshot::{ContainerFacts, Snapshot};
+use crate::snapshot::{ContainerFacts, CoreLoad, Snapshot};
 
-/// Cores, memory and swap of the machine.
-pub struct Host<S>(pub S);
+/// The reader of a collector, where it has one on a Mac.
+pub fn reader(collector: Collector, system: &Arc<dyn System>) -> Option<Box<dyn Reader>> {
+    let system = system.clone();
+    Some(match collector {
+        Collector::Cpu => Box::new(Cores { system, types: None }),
+        Collector::Host => Box::new(Host(system)),
+        Collector::Thermal => Box::new(Thermal(system)),
+        Collector::Energy => Box::new(Energy(system)),
+        Collector::Process => Box::new(Machines { system, slots: Slots::default() }),
+        Collector::Vm => Box::new(vm::Vm::default()),
+        Collector::Exporter => Box::new(selfproc::SelfProcess::default()),
+        _ => return None,
+    })
+}
 
-impl<S: System> Reader for Host<S> {
+/// The facts of the machine itself.
+fn whole(snapshot: &mut Snapshot) -> Option<&mut ContainerFacts> {
+    snapshot.containers.iter_mut().find(|facts| facts.container.identity.id == "/")
+}
+
+/// How busy each core is.
+struct Cores {
+    system: Arc<dyn System>,
+    /// Asked once: cores do not change.
+    types: Option<Vec<(u32, usize)>>,
+}
+
+impl Reader for Cores {
+    fn open(&mut self, _: usize, _: &Arc<Container>, _: &mut Context<'_>) {}
+
+    fn close(&mut self, _: usize) {}
+
+    fn read(&mut self, snapshot: &mut Snapshot, _: &[usize], ctx: &mut Context<'_>) {
+        let types = self.types.get_or_insert_with(|| core_types(&self.system.clusters()));
+        let load = self.system.load(ctx.root.clock.boot());
+        snapshot.host.load.extend((0..).zip(&load).map(|(core, busy)| CoreLoad {
+            core,
+            core_type: types.iter().find(|(of, _)| *of == core).map(|(_, place)| CoreType::NAMES[*place]),
+            busy: *busy,
+        }));
+        if let Some(machine) = whole(snapshot) {
+            machine.cpu.allocated_cores = self.system.number("hw.activecpu").map(|n| n as f64);
+            machine.cpu.usage_rate_cores = (!load.is_empty()).then(|| load.iter().sum());
+        }
+    }
+}
+
+/// Cores, memory, swap and processes of the machine.
+struct Host(Arc<dyn System>);
+
+impl Reader for Host {
     fn open(&mut self, _: usize, _: &Arc<Container>, _: &mut Context<'_>) {}
 
     fn close(&mut self, _: usize) {}
 
     fn read(&mut self, snapshot: &mut Snapshot, _: &[usize], _: &mut Context<'_>) {
         let count = |name: &str| self.0.number(name).and_then(|n| u32::try_from(n).ok());
+        let told = self.0.memory();
         let host = &mut snapshot.host;
-        host.memory_bytes = self.0.number("hw.memsize");
-        host.swap_bytes = self.0.swap();
+        host.memory_bytes = told.total.or_else(|| self.0.number("hw.memsize"));
+        host.swap_bytes = told.swap;
         host.cpus_online = count("hw.activecpu");
         host.physical_cores = count("hw.physicalcpu");
         host.cores_by_type = cores_by_type(&self.0.levels());
+        if let Some(machine) = whole(snapshot) {
+            machine.memory.usage = told.used;
+            machine.memory.swap = told.swap_used;
+            machine.process.processes = told.processes;
+        }
     }
 }
 
 /// The machine's thermal pressure.
-pub struct Thermal<S>(pub S);
+struct Thermal(Arc<dyn System>);
 
-impl<S: System> Reader for Thermal<S> {
+impl Reader for Thermal {
     fn open(&mut self, _: usize, _: &Arc<Container>, _: &mut Context<'_>) {}
 
     fn close(&mut self, _: usize) {}
 
-    fn read(&mut self, snapshot: &mut Snapshot, _: &[usize], _: &mut Context<'_>) {
-        snapshot.host.thermal = self.0.thermal_pressure().and_then(thermal_state);
+    fn read(&mut self, snapshot: &mut Snapshot, _: &[usize], ctx: &mut Context<'_>) {
+        let level = self.0.thermal_pressure();
+        snapshot.host.thermal = level.and_then(thermal_state);
+        match level {
+            Some(_) => ctx.capabilities.yes("thermal_pressure"),
+            None => ctx.capabilities.no("thermal_pressure", "macOS does not tell its thermal pressure"),
+        }
+    }
+}
+
+/// The machine's energy.
+struct Energy(Arc<dyn System>);
+
+impl Reader for Energy {
+    fn open(&mut self, _: usize, _: &Arc<Container>, _: &mut Context<'_>) {}
+
+    fn close(&mut self, _: usize) {}
+
+    fn read(&mut self, snapshot: &mut Snapshot, _: &[usize], ctx: &mut Context<'_>) {
+        match self.0.energy() {
+            Ok(parts) => {
+                ctx.capabilities.yes("power");
+                snapshot.host.energy.extend(parts.into_iter().map(|(part, joules)| (part.into(), joules)));
+            }
+            Err(why) => ctx.capabilities.no("power", why),
+        }
     }
 }
 
 /// Memory, core time and energy of the process that a container's virtual machine is.
-pub struct Machines<S> {
-    system: S,
+struct Machines {
+    system: Arc<dyn System>,
     slots: Slots<Machine>,
 }
 
@@ -56,13 +136,7 @@ struct Machine {
     pid: Option<u32>,
 }
 
-impl<S> Machines<S> {
-    pub fn new(system: S) -> Self {
-        Self { system, slots: Slots::default() }
-    }
-}
-
-impl<S: System> Reader for Machines<S> {
+impl Reader for Machines {
     fn open(&mut self, slot: usize, container: &Arc<Container>, _: &mut Context<'_>) {
         if container.data_root.is_some() {
             self.slots.set(slot, Machine { container: container.clone(), ..Machine::default() });
@@ -80,7 +154,7 @@ impl<S: System> Reader for Machines<S> {
         for (facts, slot) in snapshot.containers.iter_mut().zip(slots) {
             let Some(machine) = self.slots.get(*slot) else { continue };
             if machine.pid.is_none() && machine.look.due(now) {
-                machine.pid = machine.find(&self.system);
+                machine.pid = machine.find(&*self.system);
             }
             let Some(pid) = machine.pid else { continue };
             match self.system.usage(pid) {
@@ -92,7 +166,7 @@ impl<S: System> Reader for Machines<S> {
 }
 
 impl Machine {
-    fn find(&self, system: &impl System) -> Option<u32> {
+    fn find(&self, system: &dyn System) -> Option<u32> {
         let disk = disk_of(self.container.data_root.as_deref()?, &self.container.native_id)?;
         machine_of(&system.openers(&disk))
     }
@@ -102,57 +176,4 @@ fn fill(facts: &mut ContainerFacts, usage: crate::macos::map::Usage) {
     facts.vm.host_memory = Some(usage.footprint);
     facts.cpu.core_type_ns = usage.by_core_type();
     facts.cpu.energy_joules = usage.joules();
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::macos::map::{Level, Usage};
-
-    struct Fake;
-
-    impl System for Fake {
-        fn levels(&self) -> Vec<Level> {
-            [("Performance", 6), ("Efficiency", 4)].map(|(n, cores)| Level { name: n.to_owned(), cores }).into()
-        }
-
-        fn number(&self, name: &str) -> Option<u64> {
-            (name == "hw.memsize").then_some(32 << 30)
-        }
-
-        fn swap(&self) -> Option<u64> {
-            None
-        }
-
-        fn thermal_pressure(&self) -> Option<u64> {
-            Some(2)
-        }
-
-        fn openers(&self, file: &Path) -> Vec<(u32, String)> {
-            assert_eq!(file, Path::new("/data/containers/web/rootfs.ext4"));
-            vec![(5, "/x/container-runtime-linux".into()), (7, "/x/com.apple.Virtualization.VirtualMachine".into())]
-        }
-
-        fn usage(&self, pid: u32) -> Option<Usage> {
-            (pid == 7).then_some(Usage {
-                footprint: 900,
-                cpu_ns: 10,
-                performance_ns: Some(4),
-                energy_nj: Some(2_000_000_000),
-            })
-        }
-    }
-
-    #[test]
-    fn a_machines_process_fills_its_containers_facts() {
-        let container = Container { native_id: "web".into(), data_root: Some("/data".into()), ..Container::default() };
-        let machine = Machine { container: Arc::new(container), ..Machine::default() };
-        assert_eq!(machine.find(&Fake), Some(7), "not the helper");
-        let mut facts = ContainerFacts::default();
-        fill(&mut facts, Fake.usage(7).unwrap());
-        assert_eq!(facts.vm.host_memory, Some(900));
-        assert_eq!((facts.cpu.core_type_ns, facts.cpu.energy_joules), (Some([4, 6]), Some(2.0)));
-    }
 }

@@ -16,6 +16,7 @@ pub mod filesystems;
 mod fuzz;
 #[cfg(all(fuzzing, target_os = "linux"))]
 pub mod fuzzing;
+pub mod guest;
 pub mod host;
 pub mod lifecycle;
 pub mod mac;
@@ -34,6 +35,7 @@ pub mod peers;
 pub mod pressure;
 #[cfg(target_os = "linux")]
 pub mod process;
+pub mod proctcp;
 pub mod selfproc;
 pub mod snmp;
 #[cfg(target_os = "linux")]
@@ -58,6 +60,7 @@ use crate::kernel::cgroups::Cgroups;
 use crate::kernel::file::Budget;
 #[cfg(target_os = "linux")]
 use crate::kernel::table::TableReader;
+use crate::macos::System;
 use crate::probe::Capabilities;
 use crate::root::{Nanos, ReadBuf, ReadError, Root, SECOND};
 use crate::runtime::Container;
@@ -147,9 +150,16 @@ impl<T> Slots<T> {
     }
 }
 
-/// The reader of a collector, where it has one on this platform.
+/// The reader of a collector, where it has one: a Mac's where there is one to ask, else this platform's.
+pub fn reader(collector: Collector, mac: Option<&Arc<dyn System>>) -> Option<Box<dyn Reader>> {
+    match mac {
+        Some(system) => mac::reader(collector, system),
+        None => of_kernel_files(collector),
+    }
+}
+
 #[cfg(target_os = "linux")]
-pub fn reader(collector: Collector) -> Option<Box<dyn Reader>> {
+fn of_kernel_files(collector: Collector) -> Option<Box<dyn Reader>> {
     Some(match collector {
         Collector::Cpu => Box::new(TableReader::new(cpu::Cpu::default())),
         Collector::Lifecycle => Box::new(lifecycle::Lifecycle::default()),
@@ -169,18 +179,9 @@ pub fn reader(collector: Collector) -> Option<Box<dyn Reader>> {
     })
 }
 
-/// The reader of a collector, where it has one on this platform.
-#[cfg(target_os = "macos")]
-pub fn reader(collector: Collector) -> Option<Box<dyn Reader>> {
-    use crate::macos::sys::Mac;
-    Some(match collector {
-        Collector::Host => Box::new(mac::Host(Mac::default())),
-        Collector::Thermal => Box::new(mac::Thermal(Mac::default())),
-        Collector::Process => Box::new(mac::Machines::new(Mac::default())),
-        Collector::Vm => Box::new(vm::Vm::default()),
-        Collector::Exporter => Box::new(selfproc::SelfProcess::default()),
-        _ => return None,
-    })
+#[cfg(not(target_os = "linux"))]
+fn of_kernel_files(_: Collector) -> Option<Box<dyn Reader>> {
+    None
 }
 
 #[cfg(all(test, target_os = "linux"))]

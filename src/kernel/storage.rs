@@ -102,13 +102,19 @@ fn io_stat(bytes: &[u8], raw: &mut Raw) -> Sound {
 
 /// Reads and writes of all devices together, by an `io.stat` (v2) that was read elsewhere.
 pub fn operations_of(bytes: &[u8]) -> (Option<u64>, Option<u64>) {
+    (sum_of(bytes, |c| c.reads), sum_of(bytes, |c| c.writes))
+}
+
+/// As [`operations_of`], bytes.
+pub fn bytes_of(bytes: &[u8]) -> (Option<u64>, Option<u64>) {
+    (sum_of(bytes, |c| c.read_bytes), sum_of(bytes, |c| c.write_bytes))
+}
+
+fn sum_of(bytes: &[u8], field: fn(&Counters) -> Option<u64>) -> Option<u64> {
     let mut raw = Raw::default();
     // What is malformed stays absent.
     let _ = io_stat(bytes, &mut raw);
-    let sum = |field: fn(&Counters) -> Option<u64>| {
-        raw.devices.iter().filter_map(|(_, c)| field(c)).reduce(u64::saturating_add)
-    };
-    (sum(|c| c.reads), sum(|c| c.writes))
+    raw.devices.iter().filter_map(|(_, c)| field(c)).reduce(u64::saturating_add)
 }
 
 /// `8:0 Read 1`, `8:0 Write 2`, other operations, and a last line `Total 3`.

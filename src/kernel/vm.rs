@@ -5,15 +5,14 @@
 
 use std::sync::Arc;
 
-use crate::kernel::memory::Guest;
-use crate::kernel::{Context, Reader, Slots, cpu, parse, snmp, storage};
+use super::guest::Inner;
+use super::peers::{self, AddressBook};
+use super::{Context, Reader, Slots, cpu};
+use crate::catalog;
 use crate::root::SECOND;
 use crate::runtime::Container;
-use crate::runtime::apple::guest::File;
-use crate::runtime::apple::{self, Measured};
-use crate::snapshot::{
-    ContainerFacts, CpuFacts, DeviceIo, InterfaceFacts, Limit, MemoryFacts, PressureFacts, Snapshot,
-};
+use crate::runtime::apple::Measured;
+use crate::snapshot::{ContainerFacts, DeviceIo, InterfaceFacts, Limit, Snapshot};
 
 /// What the runtime says for "no limit".
 const UNLIMITED: u64 = u64::MAX;
@@ -21,6 +20,7 @@ const UNLIMITED: u64 = u64::MAX;
 #[derive(Default)]
 pub struct Vm {
     slots: Slots<State>,
+    book: AddressBook,
 }
 
 #[derive(Default)]
@@ -28,70 +28,7 @@ struct State {
     cpu: cpu::Kept,
     rates: Option<Rates>,
     interface: Arc<str>,
-    inner: Option<Inner>,
-}
-
-/// What the guest's own kernel told last.
-struct Inner {
-    boot: i64,
-    memory: Guest,
-    cpu: CpuFacts,
-    pressure: PressureFacts,
-    operations: (Option<u64>, Option<u64>),
-    tcp: snmp::Tcp,
-}
-
-impl Inner {
-    fn of(guest: &apple::Guest) -> Self {
-        let pressure = |file| {
-            let (some, full, _) = parse::pressure(guest.file(file));
-            (some, full)
-        };
-        let (cpu, memory, io) =
-            (pressure(File::CpuPressure), pressure(File::MemoryPressure), pressure(File::IoPressure));
-        Self {
-            boot: guest.boot,
-            memory: Guest::of(guest.file(File::MemoryStat), guest.file(File::MemoryEvents), guest.file(File::Meminfo)),
-            cpu: cpu::of_stat(guest.file(File::CpuStat)),
-            pressure: PressureFacts {
-                cpu_some_us: cpu.0,
-                cpu_full_us: cpu.1,
-                memory_some_us: memory.0,
-                memory_full_us: memory.1,
-                io_some_us: io.0,
-                io_full_us: io.1,
-            },
-            operations: storage::operations_of(guest.file(File::IoStat)),
-            tcp: snmp::parse(guest.file(File::Snmp)).unwrap_or_default(),
-        }
-    }
-
-    /// Adds to what `container stats` told, which is newer: usage and limits stay as they are.
-    fn fill(&self, facts: &mut ContainerFacts) {
-        let told = facts.memory;
-        facts.memory = MemoryFacts {
-            usage: told.usage,
-            limit: told.limit,
-            allocated: told.allocated,
-            kernel: self.memory.guest_kernel(told.allocated),
-            // What the VM's process holds beyond what its guest uses.
-            vm_overhead: facts.vm.host_memory.zip(self.memory.used).map(|(host, used)| host.saturating_sub(used)),
-            ..self.memory.facts
-        };
-        facts.vm.guest_used = self.memory.used;
-        facts.cpu.user_ns = self.cpu.user_ns;
-        facts.cpu.system_ns = self.cpu.system_ns;
-        facts.cpu.nr_periods = self.cpu.nr_periods;
-        facts.cpu.nr_throttled = self.cpu.nr_throttled;
-        facts.cpu.throttled_ns = self.cpu.throttled_ns;
-        facts.pressure = self.pressure;
-        // A sum over the VM's disks, as that of the bytes.
-        if let [sum] = facts.storage.devices.as_mut_slice() {
-            (sum.reads, sum.writes) = self.operations;
-        }
-        facts.network.tcp_out_segs = self.tcp.out_segs;
-        facts.network.tcp_retrans_segs = self.tcp.retrans_segs;
-    }
+    inner: Inner,
 }
 
 /// The answer that rates are counted from, and the rates since it.
@@ -122,18 +59,55 @@ impl Reader for Vm {
         self.slots.clear(slot);
     }
 
-    fn read(&mut self, snapshot: &mut Snapshot, slots: &[usize], _: &mut Context<'_>) {
+    fn read(&mut self, snapshot: &mut Snapshot, slots: &[usize], ctx: &mut Context<'_>) {
+        self.ask_guests(snapshot, slots, ctx);
         for (facts, slot) in snapshot.containers.iter_mut().zip(slots) {
             let Some(state) = self.slots.get(*slot) else { continue };
+            facts.sockets.rtt = None;
             let container = facts.container.clone();
             allocations(facts, &container);
-            if let Some(cell) = &container.measured {
-                cell.with(|m| state.fill(facts, m));
-                cell.with_guest(|g| state.take(g));
-                if let Some(inner) = &state.inner {
-                    inner.fill(facts);
+            let Some(cell) = &container.measured else { continue };
+            cell.with(|m| state.fill(facts, m));
+            if cell.with_guest(|_| ()).is_some() {
+                if let Some((usage, boot)) = state.inner.cpu_usage().filter(|_| facts.cpu.usage_ns.is_none()) {
+                    facts.cpu.usage_ns = Some(usage);
+                    state.cpu.step(&mut facts.cpu, boot);
                 }
+                state.inner.fill(facts, &state.interface);
             }
+        }
+    }
+}
+
+impl Vm {
+    /// Takes in what guests have told since the last collection.
+    fn ask_guests(&mut self, snapshot: &Snapshot, slots: &[usize], ctx: &Context<'_>) {
+        let Self { slots: states, book, .. } = self;
+        let mut written = false;
+        for (facts, slot) in snapshot.containers.iter().zip(slots) {
+            let Some((state, cell)) = states.get(*slot).zip(facts.container.measured.as_ref()) else { continue };
+            let dropped = cell.with_guest(|guest| {
+                if state.inner.is_of(guest) {
+                    return 0;
+                }
+                if !std::mem::replace(&mut written, true) {
+                    write(book, snapshot);
+                }
+                state.inner.take(guest, book, &peers::name(&facts.container.identity))
+            });
+            if let Some(n @ 1..) = dropped {
+                ctx.held.add(catalog::DROPPED_SERIES, &["peers"], n);
+            }
+        }
+    }
+}
+
+/// The addresses of all containers: seldom, when a guest has told something new.
+fn write(book: &mut AddressBook, snapshot: &Snapshot) {
+    book.clear();
+    for container in snapshot.containers.iter().map(|facts| &facts.container) {
+        if container.identity.id != "/" && !container.host_network {
+            book.add(&peers::name(&container.identity), &container.addresses);
         }
     }
 }
@@ -146,12 +120,6 @@ fn allocations(facts: &mut ContainerFacts, container: &Container) {
 }
 
 impl State {
-    fn take(&mut self, guest: &apple::Guest) {
-        if self.inner.as_ref().is_none_or(|inner| inner.boot != guest.boot) {
-            self.inner = Some(Inner::of(guest));
-        }
-    }
-
     fn fill(&mut self, facts: &mut ContainerFacts, m: &Measured) {
         let s = &m.stats;
         facts.cpu.usage_ns = s.cpu_usage_usec.map(|us| us.saturating_mul(1000));

@@ -4,6 +4,41 @@ use std::path::{Path, PathBuf};
 
 use crate::snapshot::ThermalState;
 
+/// Joules by part of the machine. A part that has never used any does not exist, or is not told of.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Energy(Vec<(&'static str, f64)>);
+
+impl Energy {
+    /// So many watts for so long.
+    pub fn add(&mut self, part: &'static str, watts: f32, seconds: f64) {
+        let joules = f64::from(watts) * seconds;
+        if !joules.is_finite() || joules <= 0.0 {
+            return;
+        }
+        match self.0.iter_mut().find(|(known, _)| *known == part) {
+            Some((_, sum)) => *sum += joules,
+            None => self.0.push((part, joules)),
+        }
+    }
+
+    pub fn by_part(&self) -> Vec<(&'static str, f64)> {
+        self.0.clone()
+    }
+}
+
+/// The kinds of the cores' clusters, as the device tree has them → the place of each core's type among performance and
+/// efficiency; nothing where all are alike. As with levels, the least capable alone is efficiency: `E`, else `M`, which
+/// stands between `E` and `P`.
+pub fn core_types(clusters: &[(u32, String)]) -> Vec<(u32, usize)> {
+    let rank = |kind: &str| ["E", "M", "P"].iter().position(|known| *known == kind);
+    let ranks: Vec<(u32, usize)> = clusters.iter().filter_map(|(core, kind)| Some((*core, rank(kind)?))).collect();
+    let (least, most) = (ranks.iter().map(|r| r.1).min(), ranks.iter().map(|r| r.1).max());
+    if least == most {
+        return Vec::new();
+    }
+    ranks.into_iter().map(|(core, rank)| (core, usize::from(Some(rank) == least))).collect()
+}
+
 /// A performance level of the processor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Level {
@@ -102,6 +137,28 @@ mod tests {
         assert_eq!(cores_by_type(&[level("S", 2), level("P", 4), level("E", 6)]), Some([6, 6]));
         assert_eq!(cores_by_type(&[level("Performance", 8)]), None);
         assert_eq!(cores_by_type(&[]), None);
+    }
+
+    #[test]
+    fn cores_have_the_type_of_their_cluster() {
+        let of = |kinds: &str| {
+            let clusters: Vec<_> = (0..).zip(kinds.chars().map(String::from)).collect();
+            core_types(&clusters).into_iter().map(|(core, place)| (core, ["p", "e"][place])).collect::<Vec<_>>()
+        };
+        assert_eq!(of("EEPP"), [(0, "e"), (1, "e"), (2, "p"), (3, "p")]);
+        assert_eq!(of("EPM"), [(0, "e"), (1, "p"), (2, "p")]);
+        assert_eq!(of("MP"), [(0, "e"), (1, "p")]);
+        assert_eq!(of("PPP"), [], "all alike");
+        assert_eq!(of("E?P"), [(0, "e"), (2, "p")]);
+    }
+
+    #[test]
+    fn energy_adds_up_and_what_never_used_any_is_not_there() {
+        let mut energy = Energy::default();
+        for (part, watts) in [("cpu", 2.0), ("ane", 0.0), ("gpu", f32::NAN), ("cpu", 1.0), ("gpu", -1.0)] {
+            energy.add(part, watts, 5.0);
+        }
+        assert_eq!(energy.by_part(), [("cpu", 15.0)]);
     }
 
     #[test]

@@ -1,11 +1,16 @@
 //! The calls to macOS: `sysctlbyname`, `notify`, `libproc`. All are unprivileged for processes of the same user.
+//!
+//! `libc` has what it can of them. The `libproc` crate knows neither `proc_pid_rusage`'s version 6 (core time by type, energy)
+//! nor a build without libclang.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::System;
+use super::gauge::{Gauge, Memory};
 use super::map::{Level, Usage, mach_to_ns};
+use crate::root::Nanos;
 
 // Of libSystem; not in the libc crate.
 unsafe extern "C" {
@@ -51,6 +56,9 @@ struct RusageV6 {
 #[derive(Debug)]
 pub struct Mac {
     thermal: Option<c_int>,
+    gauge: Gauge,
+    #[cfg(feature = "power")]
+    power: super::power::Power,
 }
 
 impl Default for Mac {
@@ -58,7 +66,12 @@ impl Default for Mac {
         let mut token = 0;
         // SAFETY: the name is NUL-terminated and `token` writable; both outlive the call.
         let status = unsafe { notify_register_check(c"com.apple.system.thermalpressurelevel".as_ptr(), &mut token) };
-        Self { thermal: (status == 0).then_some(token) }
+        Self {
+            thermal: (status == 0).then_some(token),
+            gauge: Gauge::default(),
+            #[cfg(feature = "power")]
+            power: super::power::Power::default(),
+        }
     }
 }
 
@@ -95,12 +108,32 @@ impl System for Mac {
         }
     }
 
-    fn swap(&self) -> Option<u64> {
-        let mut value = [0_u8; size_of::<libc::xsw_usage>()];
-        let size = sysctl("vm.swapusage", &mut value)?;
-        // `xsu_total` is the first field.
-        let total: [u8; 8] = value.get(..size)?.get(..8)?.try_into().ok()?;
-        Some(u64::from_ne_bytes(total))
+    fn memory(&self) -> Memory {
+        self.gauge.memory()
+    }
+
+    fn load(&self, now: Nanos) -> Vec<f64> {
+        self.gauge.load(now)
+    }
+
+    #[cfg(feature = "power")]
+    fn clusters(&self) -> Vec<(u32, String)> {
+        super::power::clusters()
+    }
+
+    #[cfg(not(feature = "power"))]
+    fn clusters(&self) -> Vec<(u32, String)> {
+        Vec::new()
+    }
+
+    #[cfg(feature = "power")]
+    fn energy(&self) -> Result<Vec<(&'static str, f64)>, &'static str> {
+        self.power.energy()
+    }
+
+    #[cfg(not(feature = "power"))]
+    fn energy(&self) -> Result<Vec<(&'static str, f64)>, &'static str> {
+        Err("built without the feature power")
     }
 
     fn thermal_pressure(&self) -> Option<u64> {

@@ -1,6 +1,7 @@
-//! HTTP over a Unix socket, for daemons that may hang, stop in mid-answer or answer nonsense: every answer has a time
+//! HTTP over a Unix socket (or a plain connection), for daemons that may hang, stop in mid-answer or answer nonsense: every answer has a time
 //! limit and a size limit.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
@@ -121,32 +123,48 @@ impl Client {
 
     async fn ask(&self, path: &str) -> Result<Answer, Trouble> {
         let stream = self.root.connect_unix(&self.socket, self.timeout).await.map_err(|e| Trouble::from_connect(&e))?;
-        let broken = |e: hyper::Error| Trouble::BadAnswer(e.to_string());
-        let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
-            .max_buf_size(256 << 10)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(broken)?;
-        let mut driver = JoinSet::new();
-        driver.spawn(async move {
-            // Its errors come out of the body, too.
-            let _ = connection.await;
-        });
-        let request = Request::get(path)
-            .header("host", "localhost")
-            .header("user-agent", "kina-exporter")
-            .body(Empty::<Bytes>::new())
-            .map_err(|e| Trouble::BadAnswer(e.to_string()))?;
-        let response = sender.send_request(request).await.map_err(|e| match e {
-            // Closed without a word: a daemon that is going down, or is not up yet.
-            e if e.is_incomplete_message() || e.is_canceled() || e.is_closed() => Trouble::NotAnswering,
-            e => broken(e),
-        })?;
-        if response.status() != StatusCode::OK {
-            return Err(Trouble::Status(response.status()));
-        }
-        Ok(Answer { body: response.into_body(), _connection: driver })
+        request(stream, path).await
     }
+}
+
+/// Reads an answer of another machine, whole.
+pub async fn get(root: &Root, address: SocketAddr, path: &str, timeout: Duration) -> Result<Bytes, Trouble> {
+    let all = async {
+        let stream = root.connect_tcp(address).await.map_err(|_| Trouble::NotAnswering)?;
+        whole(request(stream, path).await?).await
+    };
+    within(timeout, all).await
+}
+
+async fn request<S>(stream: S, path: &str) -> Result<Answer, Trouble>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let broken = |e: hyper::Error| Trouble::BadAnswer(e.to_string());
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(256 << 10)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
+    let mut driver = JoinSet::new();
+    driver.spawn(async move {
+        // Its errors come out of the body, too.
+        let _ = connection.await;
+    });
+    let request = Request::get(path)
+        .header("host", "localhost")
+        .header("user-agent", "kina-exporter")
+        .body(Empty::<Bytes>::new())
+        .map_err(|e| Trouble::BadAnswer(e.to_string()))?;
+    let response = sender.send_request(request).await.map_err(|e| match e {
+        // Closed without a word: a daemon that is going down, or is not up yet.
+        e if e.is_incomplete_message() || e.is_canceled() || e.is_closed() => Trouble::NotAnswering,
+        e => broken(e),
+    })?;
+    if response.status() != StatusCode::OK {
+        return Err(Trouble::Status(response.status()));
+    }
+    Ok(Answer { body: response.into_body(), _connection: driver })
 }
 
 async fn within<T>(limit: Duration, f: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {

@@ -1,5 +1,8 @@
 //! Starts and stops the runtimes' tasks; keeps each daemon's task connected.
 
+// Daemons with sockets are asked on Linux alone.
+#![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
+
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;

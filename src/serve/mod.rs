@@ -16,6 +16,7 @@ mod connection;
 mod containers;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod guest;
 mod listen;
 mod metrics;
 mod page;

@@ -9,7 +9,7 @@ use tracing::Instrument;
 use super::listen::Peer;
 use super::respond::{Body, busy, full, text};
 use super::web::Verdict;
-use super::{App, api, metrics, page, recommendations, startups};
+use super::{App, api, guest, metrics, page, recommendations, startups};
 use crate::push::own;
 use crate::{WORK, catalog};
 
@@ -22,6 +22,7 @@ enum Route {
     Containers,
     Recommendations,
     Startups,
+    Guest,
     Healthy,
     Ready,
     Reload,
@@ -38,6 +39,7 @@ impl Route {
             "/api/v1/containers" => Self::Containers,
             "/api/v1/recommendations" => Self::Recommendations,
             "/api/v1/startups" => Self::Startups,
+            "/api/v1/guest" => Self::Guest,
             "/-/healthy" => Self::Healthy,
             "/-/ready" => Self::Ready,
             "/-/reload" => Self::Reload,
@@ -61,6 +63,7 @@ impl Route {
             Self::Containers => "containers",
             Self::Recommendations => "recommendations",
             Self::Startups => "startups",
+            Self::Guest => "guest",
             Self::Healthy => "healthy",
             Self::Ready => "ready",
             Self::Reload => "reload",
@@ -76,6 +79,7 @@ impl Route {
             Self::Recommendations => recommendations::answer(app).await,
             Self::Startups if request.method() == Method::POST => startups::record(app, peer, request).await,
             Self::Startups => startups::last(app, query),
+            Self::Guest => guest::answer(app).await,
             Self::Healthy => text(StatusCode::OK, "kina-exporter is healthy"),
             Self::Ready if app.ready() => text(StatusCode::OK, "kina-exporter is ready"),
             Self::Ready => busy("asking the runtimes for their containers", 1),

@@ -194,14 +194,15 @@ impl StartRecord {
     }
 }
 
-/// Why a container ended: the `reason` label of exits.
+/// Why a container ended: the `reason` label of exits. One whose status nobody tells is no error.
 pub fn exit_reason(code: Option<i32>, oom: bool) -> &'static str {
     match code {
         _ if oom => "oom",
         Some(0) => "ok",
         // 128 + signal, as shells and runtimes report a process that a signal ended.
         Some(129..=192) => "signal",
-        _ => "error",
+        Some(_) => "error",
+        None => "unknown",
     }
 }
 
@@ -230,7 +231,7 @@ mod tests {
     fn exits_have_reasons() {
         assert_eq!(exit_reason(Some(0), false), "ok");
         assert_eq!(exit_reason(Some(1), false), "error");
-        assert_eq!(exit_reason(None, false), "error");
+        assert_eq!(exit_reason(None, false), "unknown");
         assert_eq!(exit_reason(Some(137), false), "signal");
         assert_eq!(exit_reason(Some(137), true), "oom");
     }

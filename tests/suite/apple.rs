@@ -2,8 +2,11 @@
 
 use std::path::PathBuf;
 
-use kina_exporter::runtime::apple::shapes::{Failure, Listed, ListedImage, State, Stats, parse_list, parse_status};
+use kina_exporter::runtime::apple::shapes::{
+    Failure, Listed, ListedImage, Machine, MachineDetail, Network, State, Stats, parse_list, parse_status,
+};
 
+use crate::apple_live::VERSIONS;
 use crate::common::fixture;
 
 /// All sample files whose name begins so, over all versions.
@@ -51,8 +54,8 @@ fn the_same_container_reads_the_same_in_every_version() {
         assert_eq!(web.configuration.resources.memory_in_bytes, Some(512 << 20));
         assert_eq!(web.configuration.labels["com.example.note"], "say \"hi\" \\ a/b\tend");
         assert_eq!(web.configuration.init_process.executable, "/docker-entrypoint.sh");
-        // 0.7 does not tell when a container started.
-        let old = path.components().any(|c| c.as_os_str() == "0.7.1");
+        // Up to 0.7 nothing tells when a container started.
+        let old = path.components().any(|c| c.as_os_str() == "0.5.0" || c.as_os_str() == "0.7.1");
         assert_eq!(web.started.is_none(), old, "{path:?}");
     }
 }
@@ -73,15 +76,40 @@ fn every_stats_and_image_sample_is_read_whole() {
         let path = fixture("apple").join(version).join("image-inspect-nginx.json");
         parse_list::<ListedImage>(&std::fs::read(path).unwrap()).unwrap().0.remove(0)
     };
-    for version in ["0.7.1", "0.10.0", "0.12.3", "1.0.0", "1.2.2"] {
+    for version in VERSIONS {
         let image = nginx(version);
         assert!(image.size_bytes.is_some_and(|s| s > 1 << 20) && image.layers.is_some_and(|l| l > 0), "{version}");
     }
 }
 
 #[test]
+fn networks_read_the_same_in_every_version_and_machines_name_their_container() {
+    for version in VERSIONS {
+        let json = std::fs::read(fixture("apple").join(version).join("network-list.json")).unwrap();
+        let (networks, bad) = parse_list::<Network>(&json).unwrap();
+        assert_eq!(bad, 0, "{version}");
+        let told: Vec<_> = networks.iter().map(|n| [&*n.id, &n.mode, &n.ipv4_subnet]).collect();
+        assert_eq!(told, [["default", "nat", "192.168.64.0/24"], ["backend", "nat", "10.20.0.0/24"]], "{version}");
+        // Since 0.8.
+        let old = ["0.5.0", "0.7.1"].contains(&version);
+        assert!(networks.iter().all(|n| n.ipv6_subnet.is_empty() == old), "{version}");
+    }
+    for path in samples("machine-list") {
+        let (machines, bad) = parse_list::<Machine>(&read(&path)).unwrap();
+        assert_eq!(bad, 0, "{path:?}");
+        let running: Vec<_> = machines.iter().filter(|m| m.status == State::Running).map(|m| &*m.id).collect();
+        let empty = path.to_string_lossy().contains("empty");
+        assert_eq!(running, if empty { vec![] } else { vec!["dev"] }, "{path:?}");
+    }
+    for path in samples("machine-inspect") {
+        let (details, _) = parse_list::<MachineDetail>(&read(&path)).unwrap();
+        assert_eq!(details[0].container_id.as_deref(), Some("dev-1a2b3c"), "{path:?}");
+    }
+}
+
+#[test]
 fn the_daemons_state_is_told_in_both_forms() {
-    for version in ["0.7.1", "0.10.0", "0.12.3", "1.0.0", "1.2.2"] {
+    for version in VERSIONS {
         let dir = fixture("apple").join(version);
         let form = |name: &str| {
             ["json", "txt"].iter().find_map(|e| std::fs::read(dir.join(format!("{name}.{e}"))).ok()).unwrap()
@@ -95,7 +123,7 @@ fn the_daemons_state_is_told_in_both_forms() {
 
 #[test]
 fn every_error_sample_has_its_cause() {
-    for version in ["0.7.1", "0.10.0", "0.12.3", "1.0.0", "1.2.2"] {
+    for version in VERSIONS {
         for entry in std::fs::read_dir(fixture("apple").join(version).join("errors")).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -104,6 +132,7 @@ fn every_error_sample_has_its_cause() {
             }
             let expected = match name.split('.').next().unwrap() {
                 n if n.contains("service-not-running") => Failure::ServiceNotRunning,
+                n if n.contains("no-such-command") => Failure::Unsupported,
                 n if n.contains("timeout") => Failure::ServiceHung,
                 n if n.contains("unknown") => Failure::NotFound,
                 _ => Failure::Other,

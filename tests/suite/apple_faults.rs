@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use crate::apple_live::{StandIn, measured};
+use crate::apple_live::{StandIn, WITH_STATS, measured};
 use crate::common::fixture;
 use crate::live::{Exporter, wait_for};
-
-const VERSIONS: [&str; 5] = ["0.7.1", "0.10.0", "0.12.3", "1.0.0", "1.2.2"];
 
 fn says(exporter: &Exporter, capability: &str, reason: &str) {
     wait_for(&format!("{capability}: {reason}"), Duration::from_secs(25), || {
@@ -21,7 +19,7 @@ fn sample(version: &str, name: &str) -> Vec<u8> {
 
 #[test]
 fn every_error_sample_is_told_by_its_cause_and_recovered_from() {
-    for version in VERSIONS {
+    for version in WITH_STATS {
         let stand_in = StandIn::version(version);
         let exporter = stand_in.exporter();
         measured(&exporter);

@@ -21,6 +21,9 @@ case "$1 $2" in
   "system status") answer=status ;;
   "system version") answer=version ;;
   "system df") answer=df ;;
+  "machine list") answer=machine-list ;;
+  "machine inspect") answer=machine-inspect-$3 ;;
+  "network list") answer=network-list ;;
   "exec "*) answer=exec-$2 ;;
   *) answer=unknown ;;
 esac
@@ -31,9 +34,15 @@ echo "begin $answer $*" >> "$dir/calls"
 [ -f "$dir/$answer.out" ] && cat "$dir/$answer.out"
 echo "done $answer" >> "$dir/calls"
 [ -f "$dir/$answer.exit" ] && exit "$(cat "$dir/$answer.exit")"
-[ -f "$dir/$answer.out" ] || exit 64
-exit 0
+[ -f "$dir/$answer.out" ] && exit 0
+[ -f "$dir/$answer.err" ] || echo "Error: Plugin 'container-$1' not found." >&2
+exit 64
 "#;
+
+/// Each shape that the command has had; 0.6 is as 0.5, 1.2.0 as 1.2.2.
+pub const VERSIONS: [&str; 6] = ["0.5.0", "0.7.1", "0.10.0", "0.12.3", "1.0.0", "1.2.2"];
+/// … and those that have `container stats`.
+pub const WITH_STATS: [&str; 5] = ["0.7.1", "0.10.0", "0.12.3", "1.0.0", "1.2.2"];
 
 pub struct StandIn {
     dir: tempfile::TempDir,
@@ -53,6 +62,7 @@ impl StandIn {
             ("image-list", "image-list.json"),
             ("image-inspect", "image-inspect-nginx.json"),
             ("version", "system-version.json"),
+            ("network-list", "network-list.json"),
         ] {
             if let Ok(content) = std::fs::read(samples.join(sample)) {
                 stand_in.set(answer, content);
@@ -61,7 +71,7 @@ impl StandIn {
         // The samples' root is somebody's home: ours is here.
         let root = stand_in.dir.path().join("root");
         std::fs::create_dir_all(root.join("containers")).unwrap();
-        let status = if version < "0.10" {
+        let status = if ["0.5.0", "0.7.1"].contains(&version) {
             format!("apiserver is running\napplication data root: {}/\n", root.display())
         } else {
             serde_json::json!({"status": "running", "appRoot": format!("{}/", root.display())}).to_string()
@@ -75,7 +85,7 @@ impl StandIn {
     }
 
     /// Put in place whole: the script never sees half an answer.
-    fn put(&self, file: &str, content: impl AsRef<[u8]>) {
+    pub fn put(&self, file: &str, content: impl AsRef<[u8]>) {
         let new = self.dir.path().join(format!("{file}.new"));
         std::fs::write(&new, content).unwrap();
         std::fs::rename(new, self.dir.path().join(file)).unwrap();
@@ -83,6 +93,19 @@ impl StandIn {
 
     pub fn set(&self, answer: &str, content: impl AsRef<[u8]>) {
         self.put(&format!("{answer}.out"), content);
+    }
+
+    /// What `cat` prints in a container: the files it has, each in its place. It says on standard error what it lacks, goes
+    /// on, and exits 1.
+    pub fn guest(&self, id: &str, files: &[(&str, &str)]) {
+        let content = |path: &&str| {
+            let named = |(name, _): &&(&str, &str)| path.strip_prefix("/sys/fs/cgroup/").unwrap_or(path) == *name;
+            files.iter().find(named).map_or("", |(_, content)| content)
+        };
+        let paths: Vec<&str> = kina_exporter::runtime::apple::Guest::paths().into_iter().step_by(2).collect();
+        let printed: Vec<&str> = paths.iter().map(content).collect();
+        self.put(&format!("exec-{id}.exit"), "1");
+        self.set(&format!("exec-{id}"), printed.join("Linux version 6.18.15 (gcc) #1 SMP\n"));
     }
 
     pub fn fail(&self, answer: &str, stderr: &[u8], code: i32) {
@@ -112,6 +135,11 @@ impl StandIn {
         self.exporter_with("--log.level=info")
     }
 
+    /// Where the daemon would keep a container's files.
+    pub fn bundle(&self, id: &str) -> PathBuf {
+        self.dir.path().join("root/containers").join(id)
+    }
+
     pub fn exporter_with(&self, flag: &str) -> Exporter {
         let command = format!("--runtime.apple.command={}", self.program().display());
         Exporter::start(&[
@@ -126,16 +154,16 @@ impl StandIn {
     }
 }
 
-fn list(version: &str) -> Vec<serde_json::Value> {
+pub fn list(version: &str) -> Vec<serde_json::Value> {
     let path = fixture("apple").join(version).join("container-list-all.json");
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-fn only<'a>(list: &'a [serde_json::Value], id: &str) -> &'a serde_json::Value {
+pub fn only<'a>(list: &'a [serde_json::Value], id: &str) -> &'a serde_json::Value {
     list.iter().find(|c| c["configuration"]["id"] == id).unwrap()
 }
 
-fn web(scrape: &Scrape, family: &str) -> Option<f64> {
+pub fn web(scrape: &Scrape, family: &str) -> Option<f64> {
     scrape.value(family, &[("id", "web"), ("runtime", "apple")])
 }
 
@@ -148,7 +176,7 @@ pub fn measured(exporter: &Exporter) -> Scrape {
 
 #[test]
 fn every_version_brings_the_same_figures() {
-    for version in ["0.7.1", "0.10.0", "0.12.3", "1.0.0", "1.2.2"] {
+    for version in WITH_STATS {
         let stand_in = StandIn::version(version);
         let exporter = stand_in.exporter();
         let scrape = measured(&exporter);
@@ -169,6 +197,75 @@ fn every_version_brings_the_same_figures() {
         assert_eq!(scrape.must("kina_capability", &[("capability", "apple")]), 1.0);
         assert_eq!(scrape.select("kina_read_errors_total", &[("collector", "vm")]).count(), 0, "{version}");
     }
+}
+
+#[test]
+fn before_0_7_there_are_no_statistics_and_the_guest_tells_instead() {
+    let stand_in = StandIn::version("0.5.0");
+    let unsupported = std::fs::read(fixture("apple/0.5.0/errors/stats-no-such-command.exit64.stderr.txt")).unwrap();
+    stand_in.fail("stats", &unsupported, 64);
+    stand_in.guest(
+        "web",
+        &[
+            ("memory.current", "5000\n"),
+            ("cpu.stat", "usage_usec 7000000\nuser_usec 4000000\nsystem_usec 3000000\n"),
+            ("pids.current", "9\n"),
+            ("io.stat", "254:16 rbytes=40 wbytes=50 rios=3 wios=1\n"),
+            ("/proc/self/net/dev", "Inter\n face\n  eth0: 100 1 2 3 0 0 0 0 200 4 5 6 0 0 0 0\n"),
+        ],
+    );
+    let exporter = stand_in.exporter_with("--runtime.apple.guest-interval=10s");
+    let scrape = wait_for("the guest", Duration::from_secs(20), || {
+        let scrape = exporter.scrape();
+        web(&scrape, "container_memory_usage_bytes").map(|_| scrape)
+    });
+    for (family, expected) in [
+        ("container_memory_usage_bytes", 5000.0),
+        ("container_cpu_usage_seconds_total", 7.0),
+        ("container_threads", 9.0),
+        ("container_fs_writes_bytes_total", 50.0),
+        ("container_network_receive_bytes_total", 100.0),
+        ("container_network_transmit_packets_dropped_total", 6.0),
+        ("kina_container_memory_allocated_bytes", 536_870_912.0),
+    ] {
+        assert_eq!(web(&scrape, family), Some(expected), "{family}");
+    }
+    let told = scrape.select("kina_capability", &[("capability", "apple_stats")]).next().unwrap();
+    assert_eq!((told.value, told.label("reason")), (0.0, "this version has no such command"));
+    assert_eq!(scrape.select("kina_read_errors_total", &[("collector", "vm")]).count(), 0, "it is no failure");
+}
+
+#[test]
+fn machines_networks_and_versions_are_told() {
+    let stand_in = StandIn::version("1.2.2");
+    let sample = |name: &str| std::fs::read(fixture("apple/1.2.2").join(name)).unwrap();
+    stand_in.set("machine-list", sample("machine-list.json"));
+    stand_in.set("machine-inspect-dev", sample("machine-inspect-dev.json"));
+    stand_in.set("inspect", sample("container-inspect-machine.json"));
+    stand_in.set("stats", sample("stats-includes-machine.json"));
+    let exporter = stand_in.exporter();
+    let machine = [("id", "dev-1a2b3c"), ("runtime", "apple")];
+    let scrape = wait_for("the machine", Duration::from_secs(20), || {
+        let scrape = exporter.scrape();
+        scrape.value("container_memory_usage_bytes", &machine).map(|_| scrape)
+    });
+    let role = |id: &str| scrape.select("kina_container_info", &[("id", id)]).next().unwrap().label("role").to_owned();
+    assert_eq!(role("dev-1a2b3c"), "machine");
+    assert_eq!(role("buildkit"), "builder");
+    assert_eq!(role("k8s-dev"), "kubernetes-control-plane");
+    assert_eq!(scrape.must("container_memory_usage_bytes", &machine), 734_003_200.0);
+    assert_eq!(stand_in.calls("begin machine-inspect-scratch-2"), 0, "it does not run");
+    let network = [("runtime", "apple"), ("network", "backend"), ("mode", "nat"), ("ipv4_subnet", "10.20.0.0/24")];
+    wait_for("the networks", Duration::from_secs(10), || {
+        exporter.scrape().value("kina_runtime_network_info", &network)
+    });
+    let version = [("runtime", "apple"), ("component", "container-apiserver"), ("version", "1.2.2")];
+    assert_eq!(exporter.scrape().must("kina_runtime_info", &version), 1.0);
+    // It stops: its list says so, no list of containers does.
+    stand_in.set("machine-list", "[]");
+    wait_for("the machine's end", Duration::from_secs(20), || {
+        exporter.scrape().value("container_last_seen", &machine).is_none().then_some(())
+    });
 }
 
 #[test]
@@ -312,7 +409,7 @@ fn stop_restart_and_a_restarted_daemon_are_told_apart() {
 }
 
 /// The boot log of a sample, its lines written as a machine would, from now on; true until the process runs.
-fn boot(folder: &Path, sample: &str, pause: Duration) {
+pub fn boot(folder: &Path, sample: &str, pause: Duration) {
     use std::io::Write;
     let mut log = std::fs::OpenOptions::new().append(true).create(true).open(folder.join("vminitd.log")).unwrap();
     for line in std::fs::read(fixture("apple").join(sample)).unwrap().split_inclusive(|b| *b == b'\n') {
@@ -322,6 +419,69 @@ fn boot(folder: &Path, sample: &str, pause: Duration) {
         }
         log.write_all(line).unwrap();
         std::thread::sleep(pause);
+    }
+}
+
+#[test]
+fn exits_have_the_status_that_the_boot_log_tells() {
+    let stand_in = StandIn::version("1.2.2");
+    let running = only(&list("1.2.2"), "web").clone();
+    let web = |id: &str, state: &str| {
+        let mut c = running.clone();
+        (c["id"], c["configuration"]["id"]) = (id.into(), id.into());
+        c["status"]["state"] = state.into();
+        c
+    };
+    let put = |containers: &[serde_json::Value]| stand_in.set("list", serde_json::to_vec(containers).unwrap());
+    let names = ["ok", "error", "killed", "oom", "mute", "gone"];
+    for name in names {
+        std::fs::create_dir_all(stand_in.bundle(name)).unwrap();
+        std::fs::write(stand_in.bundle(name).join("vminitd.log"), "").unwrap();
+    }
+    put(&names.map(|name| web(name, "running")));
+    let exporter = stand_in.exporter();
+    wait_for("the containers", Duration::from_secs(10), || {
+        let shown = exporter.scrape().select("container_last_seen", &[("runtime", "apple")]).count();
+        (shown == names.len()).then_some(())
+    });
+    wait_for("the daemon's folder", Duration::from_secs(10), || (stand_in.calls("done status") > 0).then_some(()));
+    std::thread::sleep(Duration::from_secs(2));
+    let at = "2026-08-07T08:15:42.012Z info vminitd: ";
+    let end = |name: &str, status: i32| {
+        format!(
+            "{at}status: {status} managed process exit\n{at}mountpoint: /sys/fs/cgroup, \
+             path: /sys/fs/cgroup/container/{name} deleting cgroup manager\n"
+        )
+    };
+    let append = |name: &str, text: &str| {
+        use std::io::Write;
+        let log = std::fs::OpenOptions::new().append(true).open(stand_in.bundle(name).join("vminitd.log"));
+        log.unwrap().write_all(text.as_bytes()).unwrap();
+    };
+    append("ok", &end("ok", 0));
+    // An exec's end before its own.
+    append("error", &(format!("{at}status: 0 managed process exit\n") + &end("error", 3)));
+    append("killed", &end("killed", 137));
+    append("oom", &format!("{at}id: oom, pid: 74 started managed process\n"));
+    append(
+        "oom",
+        "[   27.100000] oom-kill:constraint=CONSTRAINT_MEMCG,task_memcg=/container/oom,task=x,pid=74,uid=0\n",
+    );
+    append("oom", &end("oom", 137));
+    append("gone", &end("gone", 0));
+    // Its files are looked at ten times a second, more seldom on a machine that has much to do.
+    std::thread::sleep(Duration::from_secs(2));
+    // Removed by itself after its end, its files with it.
+    std::fs::remove_dir_all(stand_in.bundle("gone")).unwrap();
+    put(&["ok", "error", "killed", "oom", "mute"].map(|name| web(name, "stopped")));
+    let exits = |scrape: &Scrape, reason: &str| scrape.value("kina_container_exits_total", &[("reason", reason)]);
+    let scrape = wait_for("the exits", Duration::from_secs(15), || {
+        let scrape = exporter.scrape();
+        (scrape.value("kina_container_exits_total", &[("runtime", "apple")]) == Some(6.0)).then_some(scrape)
+    });
+    assert_eq!(exits(&scrape, "ok"), Some(2.0));
+    for reason in ["error", "signal", "oom", "unknown"] {
+        assert_eq!(exits(&scrape, reason), Some(1.0), "{reason}");
     }
 }
 
@@ -427,12 +587,12 @@ fn a_process_that_init_cannot_start_is_a_failed_start() {
     });
 }
 
-fn unix_now() -> u64 {
+pub fn unix_now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// Whole seconds since the Unix epoch, as 1.x writes dates.
-fn rfc3339(seconds: u64) -> String {
+pub fn rfc3339(seconds: u64) -> String {
     let out = std::process::Command::new("date")
         .args(["-u", "-d", &format!("@{seconds}"), "+%Y-%m-%dT%H:%M:%SZ"])
         .output()
@@ -448,21 +608,40 @@ fn the_guests_kernel_tells_more_where_it_is_asked() {
     let mut bare = web_alone.clone();
     bare["id"] = "bare".into();
     bare["configuration"]["id"] = "bare".into();
+    let guest = |seconds: u64, reads: u64, read_ms: u64| {
+        let disks = format!("254 0 vda 9 0 9 9 0 0 0 0 0 9 9\n254 16 vdb {reads} 0 9 {read_ms} 4 0 9 8 2 9 9\n");
+        let cpu = format!(
+            "usage_usec 9\nuser_usec {}\nsystem_usec 1000000\nnr_periods 4\nnr_throttled 2\nthrottled_usec 5\n",
+            seconds * 1_000_000
+        );
+        stand_in.guest(
+            "web",
+            &[
+                (
+                    "memory.stat",
+                    "anon 1000\nfile 500\nkernel 70\nshmem 100\nfile_mapped 200\ninactive_file 50\nworkingset_refault_file 9\n",
+                ),
+                ("memory.events", "oom_kill 0\n"),
+                ("memory.peak", "4000\n"),
+                ("cpu.stat", &cpu),
+                ("cpu.max", "200000 100000\n"),
+                ("cgroup.procs", "1\n7\n"),
+                ("io.stat", "254:0 rbytes=1 wbytes=2 rios=30 wios=4\n254:16 rbytes=1 wbytes=2 rios=3 wios=1\n"),
+                ("/proc/meminfo", "MemTotal:       1000000 kB\nMemFree:         400000 kB\n"),
+                ("/proc/self/net/snmp", "Tcp: OutSegs RetransSegs\nTcp: 77 3\n"),
+                ("/proc/diskstats", &disks),
+                // To the other container, whose address is the sample's.
+                (
+                    "/proc/self/net/tcp",
+                    "titles\n 0: 0240A8C0:0050 0940A8C0:C350 01 0\n 1: 0240A8C0:0050 00000000:0000 0A 0\n",
+                ),
+                ("/proc/self/net/dev", "Inter\n face\n  eth0: 1 10 0 2 0 0 0 0 3 20 1 0 0 0 0 0\n"),
+            ],
+        );
+    };
+    guest(3, 100, 200);
+    bare["status"]["networks"][0]["ipv4Address"] = "192.168.64.9/24".into();
     stand_in.set("list", serde_json::to_vec(&[web_alone, bare]).unwrap());
-    let files = [
-        "anon 1000\nfile 500\nkernel 70\nshmem 100\nfile_mapped 200\ninactive_file 50\nworkingset_refault_file 9\n",
-        "oom_kill 0\n",
-        "usage_usec 9\nuser_usec 3000000\nsystem_usec 1000000\nnr_periods 4\nnr_throttled 2\nthrottled_usec 5\n",
-        "254:0 rbytes=1 wbytes=2 rios=30 wios=4\n254:16 rbytes=1 wbytes=2 rios=3 wios=1\n",
-        // A kernel without PSI: `cat` says so on standard error, and goes on.
-        "",
-        "",
-        "",
-        "MemTotal:       1000000 kB\nMemFree:         400000 kB\n",
-        "Tcp: OutSegs RetransSegs\nTcp: 77 3\n",
-    ];
-    stand_in.put("exec-web.exit", "1");
-    stand_in.set("exec-web", files.join("Linux version 6.18.15 (gcc) #1 SMP\n"));
     stand_in.fail("exec-bare", b"Error: failed to find target executable cat\n", 1);
     let exporter = stand_in.exporter_with("--runtime.apple.guest-interval=10s");
     measured(&exporter);
@@ -480,8 +659,32 @@ fn the_guests_kernel_tells_more_where_it_is_asked() {
     );
     assert!(web(&scrape, "container_pressure_cpu_waiting_seconds_total").is_none(), "this kernel has no PSI");
     assert!(scrape.value("container_cpu_user_seconds_total", &[("id", "bare")]).is_none());
-    // It has no `cat`: it is asked once, the other again.
-    wait_for("the next round", Duration::from_secs(25), || (stand_in.calls("done exec-web") >= 2).then_some(()));
+    for (family, expected) in [
+        ("container_memory_max_usage_bytes", 4000.0),
+        ("container_spec_cpu_quota", 200_000.0),
+        ("container_processes", 2.0),
+        ("container_network_receive_packets_total", 10.0),
+        ("container_network_receive_packets_dropped_total", 2.0),
+        ("kina_container_storage_queue_depth", 2.0),
+        ("kina_container_network_fanout", 1.0),
+        ("kina_container_peer_connections", 1.0),
+    ] {
+        assert_eq!(web(&scrape, family), Some(expected), "{family}");
+    }
+    let connections = [("id", "web"), ("state", "established")];
+    assert_eq!(scrape.must("kina_container_tcp_connections", &connections), 1.0);
+    assert!(web(&scrape, "kina_container_network_rtt_seconds_count").is_none(), "no file tells round-trip times");
+    // It has no `cat`: it is asked once, the other again; latency is between two answers.
+    guest(3, 150, 700);
+    let latency = |scrape: &Scrape, what: &str| {
+        let family = format!("kina_container_storage_latency_seconds_{what}");
+        scrape.value(&family, &[("id", "web"), ("op", "read")])
+    };
+    let scrape = wait_for("the next round", Duration::from_secs(25), || {
+        let scrape = exporter.scrape();
+        (latency(&scrape, "count") == Some(50.0)).then_some(scrape)
+    });
+    assert!((latency(&scrape, "sum").unwrap() - 0.5).abs() < 1e-9, "50 reads in half a second");
     assert_eq!(stand_in.calls("begin exec-bare"), 1);
 }
 

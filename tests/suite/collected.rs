@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kina_exporter::catalog::{Collector, FamilyId};
 use kina_exporter::config::{CollectorSet, Config};
 use kina_exporter::engine::{Collection, Engine, Shared};
+use kina_exporter::macos::System;
 use kina_exporter::root::Root;
 use kina_exporter::runtime::{Container, Identity, RuntimeKind};
 use kina_exporter::sample::{Entity, Extra, Row};
@@ -29,7 +30,12 @@ pub struct Collecting {
 
 impl Collecting {
     pub fn of(root: Root, containers: Vec<Container>) -> Collecting {
-        let shared = Shared::new(root, Config { profile_cadvisor: true, ..Config::default() });
+        Self::on(root, containers, None)
+    }
+
+    /// As on that Mac, if there is one.
+    pub fn on(root: Root, containers: Vec<Container>, mac: Option<Arc<dyn System>>) -> Collecting {
+        let shared = Shared::on(root, Config { profile_cadvisor: true, ..Config::default() }, mac);
         shared.directory.replace(|_| true, containers);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Collecting { engine: Engine::start(shared).unwrap(), runtime }

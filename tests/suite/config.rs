@@ -43,6 +43,7 @@ fn two_values(key: &str) -> [&'static str; 2] {
         "otlp.identity" => ["resource", "attributes"],
         "otlp.headers" => ["a=x", "b=y"],
         "runtime.apple.guest-interval" => ["20s", "30s"],
+        "runtime.apple.agent-port" => ["10217", "1"],
         "runtime.apple.disk-interval" => ["10m", "1h"],
         "otlp.timeout" | "otlp.interval" => ["2s", "3s"],
         "otlp.max-request-bytes" | "otlp.queue-bytes" => ["5000", "6000"],

@@ -3,12 +3,13 @@
 
 mod alerting;
 mod apple;
+mod apple_advice;
+mod apple_agent;
 mod apple_faults;
 mod apple_golden;
 mod apple_live;
 mod apple_verify;
 mod cli;
-#[cfg(target_os = "linux")]
 #[cfg(target_os = "linux")]
 mod collected;
 #[allow(dead_code)]
@@ -26,6 +27,8 @@ mod house;
 mod kernel;
 #[allow(dead_code)]
 mod live;
+#[cfg(target_os = "linux")]
+mod mac;
 #[cfg(target_os = "linux")]
 mod network;
 mod otlp;

@@ -363,7 +363,7 @@ fn warm_allocations(containers: &[Arc<Container>]) -> u64 {
         failures: 0,
     };
     let collectors = [Collector::Network, Collector::Socket];
-    let mut readers = collectors.map(|c| kernel::reader(c).unwrap());
+    let mut readers = collectors.map(|c| kernel::reader(c, None).unwrap());
     let slots: Vec<usize> = (0..containers.len()).collect();
     for (slot, container) in containers.iter().enumerate() {
         readers.iter_mut().for_each(|r| r.open(slot, container, &mut ctx));

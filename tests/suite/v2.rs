@@ -42,7 +42,7 @@ print after
 sed 's|^|scrape |' /first
 "#;
 
-fn exporter() -> Option<(tempfile::TempDir, PathBuf)> {
+pub fn exporter() -> Option<(tempfile::TempDir, PathBuf)> {
     let strip = which("strip")?;
     let dir = tempfile::tempdir().unwrap();
     let small = dir.path().join("exporter");

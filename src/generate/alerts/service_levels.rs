@@ -124,7 +124,7 @@ fn errors() -> Runbook {
         diagnosis: vec![
             (
                 "Which images end badly, and how.",
-                by("sum", "image, reason", increase(&family(EXITS).matching(r#"reason!="ok""#), "1h")),
+                by("sum", "image, reason", increase(&family(EXITS).matching(r#"reason!~"ok|unknown""#), "1h")),
             ),
             ("Which images fail to start.", by("sum", "image, reason", increase(&family(START_FAILURES), "1h"))),
             ("Whether memory is the cause.", family(OOM_EVENTS).to_string()),

@@ -57,15 +57,19 @@ pub fn group(s: &Settings) -> Group {
                 HOST_CPU_UTILIZATION,
                 "Share of the machine's cores in use, by all that runs on it.",
                 format!(
-                    "sum by (job, instance) ({})\n/ on (job, instance)\n({})",
+                    "sum by (job, instance) ({})\n/ on (job, instance)\n({})\nor\navg by (job, instance) ({})",
                     rate(&machine(CPU_USAGE), w),
                     own(MACHINE_CPU_CORES),
+                    format_args!("avg_over_time({})", family(HOST_CORE_UTILIZATION).over(w)),
                 ),
             ),
             rule(
                 HOST_POWER,
-                "Power of the machine's packages, in watts.",
-                sum_without("domain", rate(&family(HOST_ENERGY).matching(r#"domain=~"package.*""#), w)),
+                "Power of the machine's packages (on a Mac the parts of its chip), in watts.",
+                sum_without(
+                    "domain",
+                    rate(&family(HOST_ENERGY).matching(r#"domain=~"package.*|cpu|gpu|ane|dram""#), w),
+                ),
             ),
         ],
     }

@@ -104,8 +104,9 @@ pub fn group(s: &Settings) -> Group {
     let fast_requests =
         within(STORAGE_LATENCY, s.targets.get(targets::STORAGE_LATENCY_P99), |bucket| requests(bucket, ", le"));
     let starts = zero_based("runtime, image, start", family(STARTS));
-    let exits = zero_based("runtime, image, reason", family(EXITS));
-    let bad_exits = zero_based("runtime, image, reason", family(EXITS).matching(r#"reason!="ok""#));
+    // An exit whose status nobody tells is neither good nor bad.
+    let exits = zero_based("runtime, image, reason", family(EXITS).matching(r#"reason!="unknown""#));
+    let bad_exits = zero_based("runtime, image, reason", family(EXITS).matching(r#"reason!~"ok|unknown""#));
     let failures = zero_based("runtime, image, reason", family(START_FAILURES));
     let mut rules = vec![
         rule(STARTUPS, "Starts whose duration is known, since the exporter began.", &startups),
@@ -128,7 +129,7 @@ pub fn group(s: &Settings) -> Group {
         ),
         rule(
             INSTANCE_ERROR_RATIO,
-            "(failed starts + non-zero exits + OOM kills) ÷ (starts + exits) in the last hour; 1 where every start failed.",
+            "(failed starts + non-zero exits + OOM kills) ÷ (starts + exits of known status) in the last hour; 1 where every start failed.",
             fleet::error_ratio(
                 &increase(&recorded(LIFECYCLE_ERRORS), &s.hours(1.0)),
                 &increase(&recorded(LIFECYCLE_EVENTS), &s.hours(1.0)),

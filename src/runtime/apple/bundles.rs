@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use super::ending::{End, Ending};
 use super::shapes::Configuration;
 use crate::root::{Nanos, Root, SECOND, Stamp};
 use crate::runtime::Boot;
@@ -28,6 +29,8 @@ const ONE_START: Nanos = SECOND;
 const EARLY: u64 = 2_000_000;
 /// Processors print slightly out of order; a clock that goes back further is a new boot (microseconds).
 const OUT_OF_ORDER: u64 = 50_000;
+/// Ends of removed containers that are kept for whoever asks.
+const MAX_GONE: usize = 4096;
 /// The folder is listed anew after so many looks, changed or not: times of change are coarse on some file systems.
 const LIST_EVERY: u32 = 10;
 
@@ -49,6 +52,8 @@ pub struct Bundles {
     listed: Option<Nanos>,
     looks: u32,
     known: HashMap<String, Known>,
+    /// How those ended whose folders are gone, until they are asked for.
+    gone: HashMap<String, Ending>,
 }
 
 #[derive(Debug, Default)]
@@ -57,12 +62,15 @@ struct Known {
     written: Nanos,
     /// Newest kernel stamp, microseconds.
     latest: Option<u64>,
+    ending: Ending,
+    /// Of the boot before: a container that is started anew between two lists is seen to end after its next boot began.
+    before: Option<Ending>,
 }
 
 impl Bundles {
     /// `root` is the application's folder, as `container system status` tells it.
     pub fn new(root: &Path) -> Self {
-        Self { folder: root.join("containers"), listed: None, looks: 0, known: HashMap::new() }
+        Self { folder: root.join("containers"), listed: None, looks: 0, known: HashMap::new(), gone: HashMap::new() }
     }
 
     pub fn len(&self) -> usize {
@@ -85,7 +93,7 @@ impl Bundles {
                 continue;
             }
             let (from, quiet_since) = (known.size, known.written);
-            if known.grows(root, &log, stamp) {
+            if known.grows(root, &log, stamp, id) {
                 let (requested, first) = request(root, &bundle, quiet_since, stamp.modified);
                 let configuration =
                     root.read_part(&bundle.join(CONFIG), 0, 1 << 20).ok().and_then(|c| serde_json::from_slice(&c).ok());
@@ -100,6 +108,39 @@ impl Bundles {
         begun
     }
 
+    /// How the container's last run ended, as far as its log tells; asked once a run.
+    pub fn ended(&mut self, root: &Root, id: &str) -> End {
+        let Some(known) = self.known.get_mut(id) else {
+            return self.gone.remove(id).map_or_else(End::default, |ending| ending.end());
+        };
+        if let Some(before) = known.before.take() {
+            return before.end();
+        }
+        // What was written since the last look, without taking it from the next.
+        let log = self.folder.join(id).join(LOG);
+        let mut ending = known.ending.clone();
+        let rest = root.read_part(&log, known.size, GLANCE).unwrap_or_default();
+        rest.split_inclusive(|b| *b == b'\n').for_each(|piece| ending.feed(piece, id));
+        let end = ending.end();
+        match root.stamp(&log) {
+            // Part of it was written before the first look, or more at once than was looked at: its last lines tell.
+            Ok(stamp) if !ending.is_whole() || end.status.is_none() => {
+                let mut last = Known { size: stamp.size.saturating_sub(GLANCE as u64), ..Known::default() };
+                last.grows(root, &log, stamp, id);
+                last.ending.end()
+            }
+            _ => end,
+        }
+    }
+
+    /// The container runs: what ended before it is nobody's business any more.
+    pub fn started(&mut self, id: &str) {
+        if let Some(known) = self.known.get_mut(id) {
+            known.before = None;
+        }
+        self.gone.remove(id);
+    }
+
     fn list(&mut self, root: &Root) {
         self.looks = self.looks.wrapping_add(1);
         let Ok(stamp) = root.stamp(&self.folder) else { return };
@@ -108,11 +149,16 @@ impl Bundles {
             return;
         }
         let Ok(ids) = root.list_dirs(&self.folder) else { return };
-        self.known.retain(|id, _| ids.binary_search(id).is_ok());
+        for (id, known) in self.known.extract_if(|id, _| ids.binary_search(id).is_err()) {
+            if self.gone.len() >= MAX_GONE {
+                self.gone.clear();
+            }
+            self.gone.insert(id, known.ending);
+        }
         for id in ids {
             self.known.entry(id).or_insert_with_key(|id| {
                 let old = opening.then(|| root.stamp(&self.folder.join(id).join(LOG)).ok()).flatten();
-                old.map_or_else(Known::default, |s| Known { size: s.size, written: s.modified, latest: None })
+                old.map_or_else(Known::default, |s| Known { size: s.size, written: s.modified, ..Known::default() })
             });
         }
         self.listed = Some(stamp.modified);
@@ -121,15 +167,22 @@ impl Bundles {
 
 impl Known {
     /// Takes in what was appended; true if a boot begins in it.
-    fn grows(&mut self, root: &Root, log: &Path, stamp: Stamp) -> bool {
+    fn grows(&mut self, root: &Root, log: &Path, stamp: Stamp, id: &str) -> bool {
         let appended = root.read_part(log, self.size, GLANCE).unwrap_or_default();
         self.size = stamp.size;
         self.written = stamp.modified;
         let mut begins = false;
-        for at in appended.split(|b| *b == b'\n').filter_map(kernel_micros) {
-            let new = self.latest.map_or(at < EARLY, |latest| at + OUT_OF_ORDER < latest);
-            begins |= new;
-            self.latest = if new { Some(at) } else { self.latest.max(Some(at)) };
+        for line in appended.split_inclusive(|b| *b == b'\n') {
+            if let Some(at) = kernel_micros(line) {
+                let new = self.latest.map_or(at < EARLY, |latest| at + OUT_OF_ORDER < latest);
+                if new {
+                    let old = std::mem::replace(&mut self.ending, Ending::of_new_boot());
+                    self.before = self.latest.map(|_| old);
+                }
+                begins |= new;
+                self.latest = if new { Some(at) } else { self.latest.max(Some(at)) };
+            }
+            self.ending.feed(line, id);
         }
         begins
     }
@@ -217,6 +270,42 @@ mod tests {
         assert_eq!(begun.len(), 1);
         assert!(begun[0].first && begun[0].boot.requested.is_some(), "{begun:?}");
         assert_eq!(begun[0].configuration.as_ref().map(|c| c.image.reference.as_str()), Some("nginx"));
+    }
+
+    #[test]
+    fn a_runs_end_is_told_once_and_never_that_of_another_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let web = dir.path().join("containers/web");
+        std::fs::create_dir_all(&web).unwrap();
+        let boot = BOOT.to_owned() + "[    1.016402] IPv6: eth0: link becomes ready\n";
+        let at = "2026-08-07T08:15:57.012Z info vminitd: ";
+        let run = |status: &str| {
+            boot.clone() + &format!("{at}id: web starting managed process\n{at}status: {status} managed process exit\n")
+        };
+        let root = Root::default();
+        // Before the first look: its last lines tell, of the last boot alone.
+        std::fs::write(web.join(LOG), run("0") + &run("3")).unwrap();
+        let mut bundles = Bundles::new(dir.path());
+        look(&mut bundles);
+        assert_eq!(bundles.ended(&root, "web").status, Some(3));
+        append(&web.join(LOG), &boot);
+        look(&mut bundles);
+        bundles.started("web");
+        assert_eq!(bundles.ended(&root, "web").status, None, "this run has told nothing");
+        // Started anew between two lists: what is asked about is the run before.
+        append(&web.join(LOG), &format!("{at}id: web starting managed process\n{at}status: 4 managed process exit\n"));
+        look(&mut bundles);
+        append(&web.join(LOG), &boot);
+        look(&mut bundles);
+        assert_eq!(bundles.ended(&root, "web").status, Some(4));
+        // Removed with its files.
+        append(&web.join(LOG), &format!("{at}id: web starting managed process\n{at}status: 5 managed process exit\n"));
+        look(&mut bundles);
+        std::fs::remove_dir_all(&web).unwrap();
+        (0..=LIST_EVERY).for_each(|_| _ = look(&mut bundles));
+        assert_eq!(bundles.ended(&root, "web").status, Some(5));
+        assert_eq!(bundles.ended(&root, "web").status, None, "told once");
+        assert_eq!(bundles.ended(&root, "never").status, None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::io::AsyncReadExt;
 use tracing::Instrument;
 
 use super::Guest;
-use super::shapes::{self, DiskUsage, Failure, ListedImage, Stats};
+use super::shapes::{self, DiskUsage, Failure, ListedImage, Machine, MachineDetail, Network, Stats};
 use crate::WORK;
 use crate::root::{Nanos, Root};
 
@@ -84,6 +84,32 @@ impl Command {
     /// Statistics of all running containers. It sleeps two seconds by design, and has no limit of its own.
     pub async fn stats(&self, limit: Duration) -> Result<(Vec<Stats>, usize), Failure> {
         self.list_of(&["stats", "--no-stream", "--format", "json"], limit).await
+    }
+
+    /// These containers, also those that no list shows (machines); none of them if one is unknown.
+    pub async fn inspect(&self, ids: &[String]) -> Result<(Vec<shapes::Listed>, usize), Failure> {
+        let mut args = vec!["inspect"];
+        args.extend(ids.iter().filter(|id| !id.starts_with('-')).map(String::as_str));
+        self.list_of(&args, Duration::from_secs(12)).await
+    }
+
+    pub async fn machines(&self) -> Result<(Vec<Machine>, usize), Failure> {
+        self.list_of(&["machine", "list", "--format", "json"], Duration::from_secs(12)).await
+    }
+
+    /// The container that a machine is.
+    pub async fn machine_container(&self, machine: &str) -> Result<Option<String>, Failure> {
+        if machine.starts_with('-') {
+            return Err(Failure::NotFound);
+        }
+        let (details, _) =
+            self.list_of::<MachineDetail>(&["machine", "inspect", machine], Duration::from_secs(12)).await?;
+        Ok(details.into_iter().find_map(|d| d.container_id))
+    }
+
+    pub async fn networks(&self) -> Result<(Vec<Network>, usize), Failure> {
+        // The client's own limit is 1 s.
+        self.list_of(&["network", "list", "--format", "json"], Duration::from_secs(5)).await
     }
 
     /// What the guest's kernel tells of a container.

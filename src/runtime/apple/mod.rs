@@ -8,6 +8,7 @@
 mod book;
 mod bundles;
 mod command;
+mod ending;
 pub mod guest;
 pub mod shapes;
 pub(super) mod watch;
@@ -44,6 +45,11 @@ impl MeasuredCell {
 
     pub fn set_guest(&self, guest: Guest) {
         *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = Some(guest);
+    }
+
+    /// The guest tells no more: what it told is no longer true.
+    pub fn forget_guest(&self) {
+        *self.guest.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// As [`MeasuredCell::with`], of what the guest's kernel told.

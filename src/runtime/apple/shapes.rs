@@ -208,6 +208,63 @@ pub struct Stats {
     pub num_processes: Option<u64>,
 }
 
+/// One element of `container machine list --format json` (since 1.0.0).
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Machine {
+    pub id: String,
+    pub status: State,
+    /// Tells a machine from a later one of the same name.
+    pub created_date: Date,
+}
+
+/// One element of `container machine inspect`: the container that the machine is, which no list shows.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct MachineDetail {
+    pub container_id: Option<String>,
+}
+
+/// One element of `container network list --format json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    pub id: String,
+    /// `nat` or `hostOnly`.
+    pub mode: String,
+    /// With its prefix length; empty where the network does not run.
+    pub ipv4_subnet: String,
+    pub ipv6_subnet: String,
+}
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        /// `config` up to 0.12, `configuration` since 1.0; `address` up to 0.7.
+        #[derive(Deserialize)]
+        struct Raw {
+            id: String,
+            #[serde(alias = "configuration", default)]
+            config: Config,
+            #[serde(default)]
+            status: Status,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(default)]
+        struct Config {
+            mode: String,
+        }
+        #[derive(Deserialize, Default)]
+        #[serde(rename_all = "camelCase", default)]
+        struct Status {
+            #[serde(alias = "address")]
+            ipv4_subnet: String,
+            ipv6_subnet: String,
+        }
+        let Raw { id, config, status } = Raw::deserialize(d)?;
+        let Status { ipv4_subnet, ipv6_subnet } = status;
+        Ok(Network { id, mode: config.mode, ipv4_subnet, ipv6_subnet })
+    }
+}
+
 /// `container system df --format json` (since 0.7.0).
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]

@@ -1,17 +1,22 @@
 //! The task that keeps the directory right on a Mac, and the one that reads statistics.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
 use super::bundles::{Begun, Bundles};
-use super::shapes::{DiskUsage, Failure, Listed, Stats};
-use super::{Book, Change, Command, Measured, MeasuredCell, key};
+use super::shapes::State::Running;
+use super::shapes::{DiskUsage, Failure, Listed, Machine, Network, Stats};
+use super::{Book, Change, Command, Guest, Measured, MeasuredCell, key};
 use crate::catalog::{self, Collector};
 use crate::root::{Nanos, Root, SECOND};
+use crate::runtime::http;
 use crate::runtime::sources::{Context, Shared};
 use crate::runtime::{Container, Event, EventKind, ImageFacts, Key, Pending, RuntimeKind};
 
@@ -27,6 +32,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const LOOK_COST: Duration = Duration::from_micros(200);
 /// Statistics are read one container after the other, and wait for a container that stops: late is not dead.
 const STATS_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often machines are looked for, and versions and networks.
+const MACHINES_EVERY: Duration = Duration::from_secs(10);
+const ABOUT_EVERY: Duration = Duration::from_secs(60);
+/// What an exporter in a guest is asked, how long it may take, and how many at the same time.
+const AGENT_PATH: &str = "/api/v1/guest";
+const AGENT_LIMIT: Duration = Duration::from_secs(5);
+const AGENTS_AT_ONCE: usize = 16;
 
 /// Finds the `container` command: as configured, else on `PATH` of a Mac (elsewhere something else may have that name).
 fn find(ctx: &Context) -> Option<PathBuf> {
@@ -51,13 +64,17 @@ pub(in crate::runtime) async fn run(shared: Arc<Shared>, first: Pending) {
     let watcher = Watcher {
         command: Command::new(&ctx.root, &program),
         shared: shared.clone(),
-        state: Mutex::new(State::default()),
+        state: Mutex::default(),
+        bundles: Mutex::default(),
     };
     tokio::join!(
         watcher.follow_lists(first),
         watcher.follow_stats(),
         watcher.follow_boots(),
         watcher.follow_guests(),
+        watcher.follow_agents(),
+        watcher.follow_machines(),
+        watcher.follow_about(),
         watcher.follow_disk()
     );
 }
@@ -66,6 +83,8 @@ struct Watcher {
     command: Command,
     shared: Arc<Shared>,
     state: Mutex<State>,
+    /// None until the daemon's folder is known.
+    bundles: Mutex<Option<Bundles>>,
 }
 
 #[derive(Default)]
@@ -74,6 +93,8 @@ struct State {
     images: HashMap<String, ImageFacts>,
     /// The daemon's folder, once it is known.
     root: Option<PathBuf>,
+    /// The containers that running machines are: no list shows them.
+    machines: Vec<Listed>,
 }
 
 impl Watcher {
@@ -135,7 +156,10 @@ impl Watcher {
         }
     }
 
-    async fn take_in(&self, listed: Vec<Listed>) {
+    async fn take_in(&self, mut listed: Vec<Listed>) {
+        let mut machines = self.lock().machines.clone();
+        machines.retain(|m| listed.iter().all(|l| l.id != m.id));
+        listed.append(&mut machines);
         let listed: Vec<Listed> = listed
             .into_iter()
             .filter(|l| self.shared.shows(&l.id, &l.configuration.image.reference, &l.configuration.labels))
@@ -164,6 +188,9 @@ impl Watcher {
                 let by_dates = container.data_root.is_none();
                 let (key, started) = (container.key(), container.started);
                 let (image, created) = (container.identity.image.clone(), container.created);
+                if let Some(bundles) = self.bundles().as_mut() {
+                    bundles.started(&key.id);
+                }
                 directory.insert(*container);
                 if live {
                     let whole = started.is_none_or(|s| s % SECOND == 0);
@@ -178,15 +205,17 @@ impl Watcher {
             }
             Change::Stopped { key } => {
                 if let Some(old) = directory.remove(&key) {
-                    // The command tells no exit code.
-                    let kind = EventKind::Exited { code: None };
-                    directory.publish(event(key, wall, old.identity.image.clone(), kind));
+                    for kind in self.ended(&key) {
+                        directory.publish(event(key.clone(), wall, old.identity.image.clone(), kind));
+                    }
                 }
             }
             Change::Removed { key } => {
                 if let Some(old) = directory.remove(&key) {
                     let image = old.identity.image.clone();
-                    directory.publish(event(key.clone(), wall, image.clone(), EventKind::Exited { code: None }));
+                    for kind in self.ended(&key) {
+                        directory.publish(event(key.clone(), wall, image.clone(), kind));
+                    }
                     directory.publish(event(key, wall, image, EventKind::Removed));
                 }
             }
@@ -196,6 +225,12 @@ impl Watcher {
                 }
             }
         }
+    }
+
+    /// The command tells no exit status; the boot log may.
+    fn ended(&self, key: &Key) -> impl Iterator<Item = EventKind> + use<> {
+        let end = self.bundles().as_mut().map(|bundles| bundles.ended(self.root(), &key.id)).unwrap_or_default();
+        end.oom.then_some(EventKind::Oom).into_iter().chain([EventKind::Exited { code: end.status }])
     }
 
     /// Asks for the size and layers of images not seen before. A failure is remembered as "not known" for as long as the
@@ -233,13 +268,17 @@ impl Watcher {
     /// Tells of boots as they begin. Nothing is told where the daemon's folder is not known or may not be read.
     async fn follow_boots(&self) {
         let root = self.app_root().await;
-        let mut bundles = Bundles::new(&root);
+        *self.bundles() = Some(Bundles::new(&root));
         self.know_root(root);
         loop {
-            for begun in bundles.look(self.root()) {
+            let (begun, known) = match self.bundles().as_mut() {
+                Some(bundles) => (bundles.look(self.root()), bundles.len()),
+                None => (Vec::new(), 0),
+            };
+            for begun in begun {
                 self.tell(begun);
             }
-            tokio::time::sleep(LOOK_EVERY.max(LOOK_COST * u32::try_from(bundles.len()).unwrap_or(u32::MAX))).await;
+            tokio::time::sleep(LOOK_EVERY.max(LOOK_COST * u32::try_from(known).unwrap_or(u32::MAX))).await;
         }
     }
 
@@ -331,19 +370,139 @@ impl Watcher {
                 if without.iter().any(|w| std::ptr::eq(w.as_ptr(), Arc::as_ptr(&cell))) {
                     continue;
                 }
+                // An exporter in there tells more.
+                if cell.with_guest(|guest| guest.agent.is_some()) == Some(true) {
+                    continue;
+                }
                 match self.command.guest(&id, self.root().clock.boot()).await {
                     Ok(guest) => {
-                        self.ctx().capabilities.yes("apple_guest");
+                        self.told("apple_guest");
                         cell.set_guest(guest);
                     }
                     Err(failure) => {
                         tracing::debug!(container = id, reason = failure.reason(), "the guest does not tell");
+                        cell.forget_guest();
                         if failure == Failure::NoProgram {
                             without.push(Arc::downgrade(&cell));
                         }
                     }
                 }
             }
+        }
+    }
+
+    /// Asks the exporters that run in containers, all at the same time, where their port is known.
+    async fn follow_agents(&self) {
+        let port = self.ctx().config.runtime.apple.agent_port;
+        let Some(port) = port.and_then(|p| u16::try_from(p).ok()) else { return };
+        let mut every = tokio::time::interval(self.ctx().config.runtime.apple.stats_interval);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let few = Arc::new(Semaphore::new(AGENTS_AT_ONCE));
+        loop {
+            every.tick().await;
+            let mut asked = JoinSet::new();
+            for (id, cell) in self.lock().book.runs() {
+                let Some(container) = self.ctx().directory.get(&key(&id)) else { continue };
+                let Some(address) = container.addresses.iter().find(|a| a.is_ipv4()) else { continue };
+                let (root, few, address) = (self.root().clone(), few.clone(), SocketAddr::new(*address, port));
+                asked.spawn(async move {
+                    let _permit = few.acquire().await;
+                    let boot = root.clock.boot();
+                    let answer = http::get(&root, address, AGENT_PATH, AGENT_LIMIT).await;
+                    let guest = answer.map(|printed| Guest::parse(&printed, boot).filter(|g| g.agent.is_some()));
+                    match guest {
+                        Ok(Some(guest)) => cell.set_guest(guest),
+                        told => {
+                            tracing::debug!(container = id, answer = ?told.err(), "no exporter tells of the guest");
+                            if cell.with_guest(|g| g.agent.is_some()) == Some(true) {
+                                cell.forget_guest();
+                            }
+                            return false;
+                        }
+                    }
+                    true
+                });
+            }
+            if asked.join_all().await.contains(&true) {
+                self.told("apple_agent");
+            }
+        }
+    }
+
+    /// A source that is read in the background has answered.
+    fn told(&self, source: &str) {
+        self.ctx().capabilities.yes(source);
+        let now = self.root().clock.wall() as f64 / SECOND as f64;
+        self.ctx().held.set(catalog::COLLECTOR_LAST_SUCCESS, &[source], now);
+    }
+
+    /// Finds the containers that machines are. What could not be asked stays as it was.
+    async fn follow_machines(&self) {
+        // A machine's container, by the machine's name and creation.
+        let mut known: HashMap<(String, Option<Nanos>), String> = HashMap::new();
+        loop {
+            match self.command.machines().await {
+                Ok((machines, bad)) => {
+                    self.count_bad(bad);
+                    if let Some(containers) = self.containers_of(machines, &mut known).await {
+                        self.lock().machines = containers;
+                    }
+                }
+                Err(failure) => {
+                    tracing::debug!(runtime = "apple", reason = failure.reason(), "container machine list failed");
+                }
+            }
+            tokio::time::sleep(MACHINES_EVERY).await;
+        }
+    }
+
+    async fn containers_of(
+        &self,
+        machines: Vec<Machine>,
+        known: &mut HashMap<(String, Option<Nanos>), String>,
+    ) -> Option<Vec<Listed>> {
+        let running: Vec<_> = machines.into_iter().filter(|m| m.status == Running).collect();
+        let key = |m: &Machine| (m.id.clone(), m.created_date.0);
+        let keys: BTreeSet<_> = running.iter().map(key).collect();
+        known.retain(|k, _| keys.contains(k));
+        for machine in &running {
+            if !known.contains_key(&key(machine)) {
+                let container = self.command.machine_container(&machine.id).await.ok()?;
+                known.extend(container.map(|id| (key(machine), id)));
+            }
+        }
+        let ids: Vec<String> = known.values().cloned().collect();
+        if ids.is_empty() {
+            return Some(Vec::new());
+        }
+        let (containers, bad) = self.command.inspect(&ids).await.ok()?;
+        self.count_bad(bad);
+        Some(containers)
+    }
+
+    /// Asks for what seldom changes: versions and networks.
+    async fn follow_about(&self) {
+        let held = &self.ctx().held;
+        let runtime = RuntimeKind::Apple.name();
+        loop {
+            let versions = self.command.versions().await;
+            let infos: Vec<_> = versions.iter().map(|(component, version)| vec![runtime, component, version]).collect();
+            held.set_infos(catalog::RUNTIME_INFO, &infos);
+            match self.command.networks().await {
+                Ok((networks, bad)) => {
+                    self.count_bad(bad);
+                    let of = |n: &Network| [n.id.clone(), n.mode.clone(), n.ipv4_subnet.clone(), n.ipv6_subnet.clone()];
+                    let all: Vec<_> = networks.iter().map(of).collect();
+                    let infos: Vec<_> =
+                        all.iter().map(|n| [&[runtime], &n.each_ref().map(String::as_str)[..]].concat()).collect();
+                    held.set_infos(catalog::RUNTIME_NETWORK_INFO, &infos);
+                }
+                // macOS 15 has no networks to list.
+                Err(failure) => {
+                    tracing::debug!(runtime = "apple", reason = failure.reason(), "container network list failed");
+                }
+            }
+            tokio::time::sleep(ABOUT_EVERY).await;
         }
     }
 
@@ -365,7 +524,7 @@ impl Watcher {
     }
 
     fn on_disk(&self, usage: &DiskUsage) {
-        self.ctx().capabilities.yes("apple_disk");
+        self.told("apple_disk");
         let held = &self.ctx().held;
         let kinds = [("containers", usage.containers), ("images", usage.images), ("volumes", usage.volumes)];
         for (kind, usage) in kinds.into_iter().filter_map(|(kind, usage)| Some((kind, usage?))) {
@@ -378,14 +537,16 @@ impl Watcher {
                 }
             }
         }
-        let now = self.root().clock.wall() as f64 / SECOND as f64;
-        held.set(catalog::COLLECTOR_LAST_SUCCESS, &["apple_disk"], now);
     }
 
     fn measured(&self, stats: Vec<Stats>) {
         self.ctx().capabilities.yes("apple_stats");
         let (wall, boot) = (self.root().clock.wall(), self.root().clock.boot());
         self.lock().book.measured(stats.into_iter().map(|stats| Measured { wall, boot, stats }));
+    }
+
+    fn bundles(&self) -> std::sync::MutexGuard<'_, Option<Bundles>> {
+        self.bundles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
