@@ -77,6 +77,7 @@ pub fn command() -> clap::Command {
 
 /// Parses, runs the command, and says how it ended.
 pub fn main() -> ExitCode {
+    crate::root::keep_heap_small();
     let matches = command().get_matches();
     let given = flags::given(&matches, std::env::vars_os());
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
