@@ -1,13 +1,14 @@
 //! Through a real Docker engine.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kina_exporter::root::Root;
 use kina_exporter::runtime::{EventKind, RuntimeKind};
 
 use super::seen::{LIMIT, Seen, nothing};
-use crate::live::{Docker, IMAGE, wait_for};
+use crate::live::{Docker, Exporter, IMAGE, Scrape, wait_for};
 
 fn see(docker: &Docker) -> Seen {
     let mut config = nothing();
@@ -128,21 +129,67 @@ fn a_failed_start_is_told_with_the_reason() {
 fn two_hundred_come_and_go_and_none_is_missed_or_left() {
     let Some(docker) = Docker::get() else { return };
     let mut seen = see(docker);
-    let stays = docker.run(&[], &["sleep", "600"]);
+    // Others' containers on the engine come and go, too.
+    let label = format!("kina.storm={}", std::process::id());
+    let stays = docker.run(&["--label", &label], &["sleep", "600"]);
+    let exporter = Exporter::with_docker(
+        docker,
+        &[
+            "--no-runtime.podman",
+            "--no-runtime.containerd",
+            "--no-runtime.cgroup",
+            "--containers.label-include",
+            &label,
+        ],
+    );
+    let shown_by = |scrape: &Scrape| -> BTreeSet<String> {
+        scrape.select("kina_container_info", &[]).map(|s| s.label("container_id").to_owned()).collect()
+    };
+    assert_eq!(shown_by(&exporter.scrape()), BTreeSet::from([stays.id.clone()]));
+    let before = Held::by(exporter.pid());
+    let over = AtomicBool::new(false);
     let ids: BTreeSet<String> = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                exporter.scrape();
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        });
         let starters: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
                     let mut ids = Vec::new();
                     for _ in 0..25 {
-                        ids.push(docker.docker(&["run", "-d", "--rm", "--network", "none", IMAGE, "true"]));
-                        ids.push(docker.docker(&["run", "-d", "--network", "none", IMAGE, "sleep", "600"]));
+                        ids.push(docker.docker(&[
+                            "run",
+                            "-d",
+                            "--rm",
+                            "--label",
+                            &label,
+                            "--network",
+                            "none",
+                            IMAGE,
+                            "true",
+                        ]));
+                        ids.push(docker.docker(&[
+                            "run",
+                            "-d",
+                            "--label",
+                            &label,
+                            "--network",
+                            "none",
+                            IMAGE,
+                            "sleep",
+                            "600",
+                        ]));
                     }
                     ids
                 })
             })
             .collect();
-        starters.into_iter().flat_map(|s| s.join().unwrap()).collect()
+        let ids = starters.into_iter().flat_map(|s| s.join().unwrap()).collect();
+        over.store(true, Ordering::Relaxed);
+        ids
     });
     assert_eq!(ids.len(), 200);
     let sleeping: Vec<String> = {
@@ -151,8 +198,9 @@ fn two_hundred_come_and_go_and_none_is_missed_or_left() {
     };
     seen.settle();
     let shown: BTreeSet<String> = seen.live().iter().map(|c| c.native_id.clone()).collect();
+    let scraped = shown_by(&exporter.scrape());
     for id in &sleeping {
-        assert!(shown.contains(id), "{id} is missing");
+        assert!(shown.contains(id) && scraped.contains(id), "{id} is missing");
     }
     for chunk in sleeping.chunks(20) {
         let args: Vec<&str> = ["rm", "-f"].into_iter().chain(chunk.iter().map(String::as_str)).collect();
@@ -170,6 +218,33 @@ fn two_hundred_come_and_go_and_none_is_missed_or_left() {
         seen.live().iter().all(|c| !ids.contains(&c.native_id)).then_some(())
     });
     assert!(seen.by_name(&stays.name).is_some());
+    // Of two hundred nothing is left: no series, no descriptor, no memory beyond what an allocator keeps of a hundred at once.
+    wait_for("the exporter to show the one that stays alone", Duration::from_secs(5), || {
+        (shown_by(&exporter.scrape()) == BTreeSet::from([stays.id.clone()])).then_some(())
+    });
+    wait_for("its descriptors to be closed", Duration::from_secs(5), || {
+        exporter.scrape();
+        (Held::by(exporter.pid()).descriptors <= before.descriptors + 2).then_some(())
+    });
+    let after = Held::by(exporter.pid());
+    assert!(after.kibibytes <= before.kibibytes + 4096, "{before:?} {after:?}");
+}
+
+/// What a process holds.
+#[derive(Debug)]
+struct Held {
+    descriptors: usize,
+    kibibytes: u64,
+}
+
+impl Held {
+    fn by(pid: u32) -> Self {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        // Without the program itself, of which more comes to be in memory as more of it is run.
+        let anonymous = status.lines().find_map(|l| l.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB"));
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+        Self { descriptors, kibibytes: anonymous.unwrap().parse().unwrap() }
+    }
 }
 
 #[test]

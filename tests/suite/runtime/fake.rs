@@ -35,7 +35,7 @@ struct State {
 }
 
 pub struct Fake {
-    pub dir: tempfile::TempDir,
+    pub dir: Arc<tempfile::TempDir>,
     state: Arc<Mutex<State>>,
 }
 
@@ -59,7 +59,17 @@ impl Fake {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("sys/fs/cgroup")).unwrap();
         std::fs::write(dir.path().join("sys/fs/cgroup/cgroup.controllers"), "cpu memory\n").unwrap();
-        let listener = UnixListener::bind(dir.path().join("docker.sock")).unwrap();
+        Self::listen(Arc::new(dir), "docker.sock")
+    }
+
+    /// Another daemon of the same machine.
+    pub fn beside(&self, socket: &str) -> Fake {
+        std::fs::create_dir_all(self.dir.path().join(socket).parent().unwrap()).unwrap();
+        Self::listen(self.dir.clone(), socket)
+    }
+
+    fn listen(dir: Arc<tempfile::TempDir>, socket: &str) -> Fake {
+        let listener = UnixListener::bind(dir.path().join(socket)).unwrap();
         let state = Arc::new(Mutex::new(State::default()));
         let shared = state.clone();
         std::thread::spawn(move || {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use kina_exporter::root::{Clock, Root};
 use kina_exporter::runtime::containerd::wire;
 use kina_exporter::runtime::{EventKind, RuntimeKind};
 use serde_json::json;
 
 use super::fake::{Fake, Manner, id, now};
 use super::fake_containerd::{FakeContainerd, framed};
-use super::seen::{LIMIT, Seen};
+use super::seen::{LIMIT, Seen, nothing};
 use crate::live::wait_for;
 
 #[track_caller]
@@ -171,6 +172,36 @@ fn names_images_and_labels_of_any_kind_arrive_whole() {
     assert_eq!(c.restart_policy, "always");
     assert_eq!(c.healthy, Some(false));
     assert_eq!(c.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.2", "fe80::2"]);
+}
+
+#[test]
+fn every_users_podman_is_asked_and_one_that_goes_takes_no_other_along() {
+    let machine = Fake::start();
+    let system = machine.beside("run/podman/podman.sock");
+    let user = machine.beside("run/user/1000/podman/podman.sock");
+    system.run(1, "of-the-system", now(), |_| {});
+    user.run(2, "of-the-user", now(), |_| {});
+    let mut config = nothing();
+    config.runtime.podman.enabled = true;
+    config.runtime.podman.timeout = Duration::from_millis(700);
+    let seen = Seen::start(Root::at(machine.dir.path(), Clock::System), config);
+    for (name, socket) in
+        [("of-the-system", "/run/podman/podman.sock"), ("of-the-user", "/run/user/1000/podman/podman.sock")]
+    {
+        assert_eq!(&*shown(&seen, name).source, socket);
+    }
+    user.go_down();
+    user.end(2);
+    wait_for("the user's to go", LIMIT, || seen.by_name("of-the-user").is_none().then_some(()));
+    shown(&seen, "of-the-system");
+    seen.wait_for_capability(RuntimeKind::Podman, "yes");
+    system.go_down();
+    seen.wait_for_capability(RuntimeKind::Podman, "not answering");
+    user.run(3, "back", now(), |_| {});
+    user.behave_well();
+    seen.wait_for_capability(RuntimeKind::Podman, "yes");
+    shown(&seen, "back");
+    shown(&seen, "of-the-system");
 }
 
 #[test]
