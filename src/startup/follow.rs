@@ -89,7 +89,7 @@ impl Follower {
         if unknown
             && let Some(c) = self.context.directory.get(&event.key)
             && c.started.is_some_and(|started| started < event.at)
-            && !matches!(event.kind, EventKind::Started { .. })
+            && !begins(&event.kind)
         {
             self.model.runs_already(&event.key, &c.identity.name, &c.identity.image, c.started);
         }
@@ -177,6 +177,12 @@ impl Follower {
         // Timers round up; a due event waits for nothing else.
         due.unwrap_or(NAP).min(NAP)
     }
+}
+
+/// Before these nothing ran, even if the process is older by its stamp: that is cut to hundredths of a second, and OCI
+/// runtimes make the cgroup for a process that they have.
+fn begins(kind: &EventKind) -> bool {
+    matches!(kind, EventKind::Started { .. } | EventKind::Created | EventKind::CreateRequested)
 }
 
 /// When the kernel created a process (`/proc/PID/stat` field 22), on the boot clock. The kernel tells it in hundredths of

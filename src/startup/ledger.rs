@@ -135,7 +135,7 @@ impl Ledger {
                 self.started(record, container.as_deref(), rules);
             }
             Outcome::Failed(record) => {
-                let image = self.image(&record.image, rules);
+                let image = self.counted_image(&record.image, rules);
                 let reason = record.failure.as_ref().map_or("other", |(reason, _)| reason.name());
                 rules.held.inc(catalog::START_FAILURES, &[record.key.runtime.name(), &image, reason]);
                 let trace_id = self.trace_id(&record);
@@ -168,7 +168,7 @@ impl Ledger {
     }
 
     fn started(&self, mut record: StartRecord, container: Option<&Container>, rules: &Rules<'_>) {
-        let image = self.image(&record.image, rules);
+        let image = self.counted_image(&record.image, rules);
         let runtime = record.key.runtime.name();
         let start = record.kind.name();
         rules.held.inc(catalog::STARTS, &[runtime, &image, start]);
@@ -239,7 +239,16 @@ impl Ledger {
         );
     }
 
-    /// The image's label value: its own name while there is room, then [`OTHER_IMAGES`], counted as dropped.
+    /// The image's label value for one more start of it: counted as dropped where it has no series of its own.
+    fn counted_image(&self, image: &str, rules: &Rules<'_>) -> String {
+        let label = self.image(image, rules);
+        if label != image {
+            rules.held.inc(catalog::DROPPED_SERIES, &["images"]);
+        }
+        label
+    }
+
+    /// The image's label value: its own name while there is room, then [`OTHER_IMAGES`].
     fn image(&self, image: &str, rules: &Rules<'_>) -> String {
         let mut state = lock(&self.state);
         if state.images.contains(image) {
@@ -249,7 +258,6 @@ impl Ledger {
             state.images.insert(image.to_owned());
             return image.to_owned();
         }
-        rules.held.inc(catalog::DROPPED_SERIES, &["images"]);
         OTHER_IMAGES.to_owned()
     }
 

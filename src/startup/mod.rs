@@ -121,9 +121,12 @@ impl FailureReason {
             || (m.contains("image") && m.contains("not found"))
         {
             Self::ImageMissing
+        } else if has(&["timed out", "deadline exceeded"]) {
+            // Whatever was waited for; engines put before it what they were doing.
+            Self::Timeout
         } else if has(&["oci runtime", "runc", "crun", "shim", "failed to create task", "exec format", "exec:"]) {
             Self::OciError
-        } else if has(&["timed out", "timeout", "deadline exceeded"]) {
+        } else if m.contains("timeout") {
             Self::Timeout
         } else {
             Self::Other
@@ -219,7 +222,9 @@ mod tests {
             ),
             ("No such image: nowhere:latest", FailureReason::ImageMissing),
             ("image \"a/b:c\": not found", FailureReason::ImageMissing),
-            ("context deadline exceeded", FailureReason::Timeout),
+            ("failed to create task for container: context deadline exceeded", FailureReason::Timeout),
+            ("OCI runtime create failed: exec: \"timeout\": executable file not found", FailureReason::OciError),
+            ("timeout waiting for the network", FailureReason::Timeout),
             ("driver failed programming external connectivity: port is already allocated", FailureReason::Other),
             ("", FailureReason::Other),
         ] {

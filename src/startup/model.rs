@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::reconcile::{Reconciler, Sample};
-use super::report::{Report, SAME_START};
+use super::report::{Report, SAME_START, is_cgroup_of};
 use super::{FailureReason, Moments, Phase, Source, StartKind, StartRecord, exit_reason};
 use crate::root::{Nanos, SECOND};
-use crate::runtime::{Event, EventKind, Key};
+use crate::runtime::{Event, EventKind, Key, RuntimeKind};
 
 /// How long an event waits for others of the same start.
 pub const SETTLE: Nanos = SECOND;
@@ -145,6 +145,11 @@ impl Model {
     pub fn push(&mut self, event: &Event, now: Sample, process_created: Option<Nanos>) {
         self.reconciler.note(now);
         let at = self.reconciler.to_boot(event.at, event.received);
+        if matches!(event.kind, EventKind::Started { .. }) {
+            // What was told of it before is part of it, not a start of its own.
+            let due = now.boot + SETTLE;
+            self.reports.iter_mut().filter(|(_, r)| r.names(&event.key)).for_each(|(d, _)| *d = due.max(*d));
+        }
         self.hold(
             at,
             Held {
@@ -251,6 +256,21 @@ impl Model {
         }
     }
 
+    /// A cgroup goes by its path, and a report of its container that came before by the container's id: they are one.
+    fn adopt(&mut self, key: &Key) {
+        if key.runtime != RuntimeKind::Cgroup || self.lives.contains_key(key) {
+            return;
+        }
+        let reported = |k: &&Key| k.runtime == key.runtime && is_cgroup_of(key, &k.id);
+        let Some(reported) = self.lives.keys().find(reported).cloned() else { return };
+        if let Some(life) = self.lives.remove(&reported) {
+            self.lives.insert(key.clone(), life);
+        }
+        if self.open.remove(&reported) {
+            self.open.insert(key.clone());
+        }
+    }
+
     fn container_event(
         &mut self,
         at: Nanos,
@@ -260,6 +280,7 @@ impl Model {
         process_created: Option<Nanos>,
         out: &mut Vec<Outcome>,
     ) {
+        self.adopt(&key);
         let life = self.lives.entry(key.clone()).or_default();
         if !name.is_empty() {
             life.name = name;

@@ -277,10 +277,22 @@ fn traceparent(text: String) -> Result<String, String> {
     if good { Ok(text) } else { Err(format!("traceparent: {text:?} is not of the form 00-<32 hex>-<16 hex>-<2 hex>")) }
 }
 
+/// Whether this is the cgroup of the container with that id. The exporter knows bare cgroups by their paths; OCI runtimes
+/// name the last part after the container: `ID`, or with systemd's driver `PREFIX-ID.scope`.
+pub(super) fn is_cgroup_of(key: &Key, id: &str) -> bool {
+    let RuntimeKind::Cgroup = key.runtime else { return false };
+    let Some((_, own)) = key.id.rsplit_once('/') else { return false };
+    let in_scope = |scope: &str| scope == id || scope.split_once('-').is_some_and(|(_, name)| name == id);
+    !id.is_empty() && (own == id || own.strip_suffix(".scope").is_some_and(in_scope))
+}
+
 impl Report {
     /// Whether it speaks of this container; ids may be cut to twelve characters or more, as runtimes print them.
     pub(super) fn names(&self, key: &Key) -> bool {
-        key.runtime == self.runtime && (key.id == self.id || (self.id.len() >= 12 && key.id.starts_with(&self.id)))
+        key.runtime == self.runtime
+            && (key.id == self.id
+                || (self.id.len() >= 12 && key.id.starts_with(&self.id))
+                || is_cgroup_of(key, &self.id))
     }
 
     /// The container's key, as the runtime has it where it is known.
@@ -409,6 +421,26 @@ mod tests {
         assert_eq!(r.phases.sum(), SECOND);
         assert_eq!((r.moments.running, r.ran), (None, Some(NOW)));
         assert_eq!((r.kind, r.pool_hit, r.image_cached), (Some(StartKind::Cold), Some(false), Some(true)));
+    }
+
+    #[test]
+    fn a_cgroup_is_named_after_its_container() {
+        let key = |runtime, id: &str| Key { runtime, id: id.to_owned() };
+        for (path, is) in [
+            ("/web", true),
+            ("/user.slice/web", true),
+            ("/system.slice/runc-web.scope", true),
+            ("/system.slice/web.scope", true),
+            ("/web/below", false),
+            ("/my-web", false),
+            ("/system.slice/runc-my-web.scope", false),
+            ("/system.slice/runc-web.service", false),
+            ("web", false),
+        ] {
+            assert_eq!(is_cgroup_of(&key(RuntimeKind::Cgroup, path), "web"), is, "{path}");
+        }
+        assert!(!is_cgroup_of(&key(RuntimeKind::Docker, "/web"), "web"));
+        assert!(!is_cgroup_of(&key(RuntimeKind::Cgroup, "/"), ""));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 mod cgroups;
 pub mod containerd;
 mod docker;
-mod fake;
+pub mod fake;
 mod fake_containerd;
 mod kubernetes;
 mod misbehaving;

@@ -10,11 +10,14 @@ use kina_exporter::startup::{Phase, Phases};
 use serde_json::{Value, json};
 
 use crate::live::{Docker, DockerContainer, Exporter, IMAGE, http, wait_for};
+use crate::runtime::fake::{self, Fake};
 use crate::vm::{Console, Guest};
 
 mod ctr;
+mod hooks;
 mod timed;
 mod watch;
+mod why;
 
 use watch::Watched;
 
@@ -68,16 +71,68 @@ fn a_storm_of_starts_loses_none() {
     let exporter = Exporter::with_docker(docker, &["--containers.image-include=kina-test-start:storm"]);
     let one = || run(docker, &image, &["true"], json!({"AutoRemove": true, "NetworkMode": "none"}), &Value::Null).1;
     // As many at once as the engine takes, without a network to wait for.
+    let begun = std::time::Instant::now();
     let started: usize = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..10).map(|_| scope.spawn(|| (0..6).filter(|_| one().is_some()).count())).collect();
         workers.into_iter().map(|w| w.join().unwrap()).sum()
     });
     assert_eq!(started, 60);
+    eprintln!("{:.1} starts a second, as fast as this engine goes", 60.0 / begun.elapsed().as_secs_f64());
     let counted = |name| exporter.scrape().value(name, &[]).unwrap_or(0.0);
     wait_for("all starts and ends to be counted", Duration::from_secs(30), || {
         (counted(STARTS) >= 60.0 && counted(EXITS) >= 60.0).then_some(())
     });
     assert_eq!((counted(STARTS), counted(EXITS), counted(FAILURES)), (60.0, 60.0, 0.0));
+}
+
+/// Engines start fewer a second on a small machine: here one only tells of them.
+#[test]
+fn two_hundred_starts_at_more_than_twenty_a_second_are_counted_once_each() {
+    const ALL: u32 = 200;
+    // Where no process of this machine is.
+    const FIRST: u32 = 5_000_000;
+    let engine = Fake::start();
+    let socket = format!("--runtime.docker.socket={}", engine.dir.path().join("docker.sock").display());
+    let exporter = Exporter::start(&[&socket, "--no-runtime.podman", "--no-runtime.containerd", "--no-runtime.cgroup"]);
+    wait_for("the engine's events to be followed", Duration::from_secs(20), || {
+        (exporter.scrape().value("kina_capability", &[("capability", "docker")])? == 1.0).then_some(())
+    });
+    let end = |n: u32| {
+        engine.emit(n, "die", fake::now());
+        engine.end(n);
+        engine.emit(n, "destroy", fake::now());
+    };
+    let begun = std::time::Instant::now();
+    for i in 0..ALL {
+        let n = FIRST + i;
+        // One every 30 ms, each of which runs for 90 ms.
+        std::thread::sleep(
+            (begun + Duration::from_millis(30) * i).saturating_duration_since(std::time::Instant::now()),
+        );
+        let created = fake::now();
+        engine.run(n, &format!("c{n}"), created + 2_000_000, |_| {});
+        engine.emit(n, "create", created + 1_000_000);
+        engine.emit(n, "start", created + 2_000_000);
+        if i >= 3 {
+            end(n - 3);
+        }
+    }
+    let took = begun.elapsed();
+    (FIRST + ALL - 3..FIRST + ALL).for_each(end);
+    let rate = f64::from(ALL) / took.as_secs_f64();
+    eprintln!("{rate:.1} starts a second");
+    assert!(rate > 20.0, "{ALL} starts took {took:?}");
+    let counted = |name: &str| exporter.scrape().value(name, &[]).unwrap_or(0.0);
+    wait_for("all starts and ends to be counted", Duration::from_secs(20), || {
+        (counted(STARTS) >= f64::from(ALL) && counted(EXITS) >= f64::from(ALL)).then_some(())
+    });
+    // Longer than evidence waits for other evidence.
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!((counted(STARTS), counted(EXITS), counted(FAILURES)), (f64::from(ALL), f64::from(ALL), 0.0));
+    let told: Value = serde_json::from_str(&exporter.get("/api/v1/startups?limit=1000")).unwrap();
+    let ids: std::collections::BTreeSet<_> =
+        told["startups"].as_array().unwrap().iter().map(|s| s["id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids, (0..ALL).map(|i| fake::id(FIRST + i)).collect());
 }
 
 #[test]

@@ -322,10 +322,10 @@ impl Session {
                 let event = wire::TaskExit::decode(body)?;
                 if event.id.is_empty() || event.id == event.container_id {
                     self.remove(&event.container_id);
-                    if !self.failed_to_start(&event.container_id, at) {
-                        let code = i32::try_from(event.exit_status).ok();
-                        self.publish(&event.container_id, at, EventKind::Exited { code });
-                    }
+                    // Of a task that was not started this is how its start failed.
+                    self.known.entry(event.container_id.clone()).or_default().starting = false;
+                    let code = i32::try_from(event.exit_status).ok();
+                    self.publish(&event.container_id, at, EventKind::Exited { code });
                 }
             }
             "/tasks/delete" => {
@@ -357,13 +357,11 @@ impl Session {
         }
     }
 
-    /// A task that ends without having been started.
-    fn failed_to_start(&mut self, id: &str, at: Nanos) -> bool {
-        let failed = self.known.get_mut(id).is_some_and(|k| std::mem::take(&mut k.starting));
-        if failed {
+    /// A task that is removed without having been started, nor having ended.
+    fn failed_to_start(&mut self, id: &str, at: Nanos) {
+        if self.known.get_mut(id).is_some_and(|k| std::mem::take(&mut k.starting)) {
             self.publish(id, at, EventKind::StartFailed { message: String::new() });
         }
-        failed
     }
 
     /// Looks at a container again whose labels or image may have changed.

@@ -410,3 +410,35 @@ fn what_waits_is_not_said_to_be_counted() {
     again.wait(1100);
     assert_eq!(again.starts().len(), 0, "the next run of the exporter hears of it again in the history");
 }
+
+#[test]
+fn a_hook_and_the_cgroup_are_one_start_whichever_is_heard_of_first() {
+    let path = "/user.slice/web";
+    let at = |ms: i64| (BOOT + ms * MS + OFFSET) as f64 / 1e9;
+    // How long after the first hook the program runs, and the cgroup is seen after that.
+    for (ran, seen) in [(100, 1), (100, 1900), (5000, 1), (5000, 1900)] {
+        let mut b = Bench::new();
+        let cgroup = |b: &mut Bench, at: i64, late: i64, kind: EventKind| {
+            b.now = b.now.max(BOOT + (at + late) * MS);
+            let key = Key { runtime: RuntimeKind::Cgroup, id: path.into() };
+            let (image, name) = (String::new(), "web".into());
+            let event = Event { key, at: BOOT + at * MS + OFFSET, received: b.now, image, name, kind, replayed: false };
+            b.model.push(&event, b.sample(), None);
+        };
+        for (moment, ms) in [("requested_at", 50), ("process_created_at", 100), ("running_at", 100 + ran)] {
+            b.now = BOOT + ms * MS;
+            let _ = b.wait(0);
+            b.report(&format!(r#"{{"runtime":"cgroup","id":"web","{moment}":{:.6}}}"#, at(ms)));
+        }
+        b.wait(seen);
+        cgroup(&mut b, 60, 40 + ran + seen, EventKind::Created);
+        cgroup(&mut b, 98 + ran, 2 + seen, started());
+        b.wait(1100).wait(START_TIMEOUT / MS);
+        cgroup(&mut b, 700_000, 1, EventKind::Exited { code: None });
+        b.wait(1100);
+        assert_eq!((b.starts().len(), b.failures().len(), b.exits().len()), (1, 0, 1), "{ran} {seen}");
+        let total = b.starts()[0].total.unwrap();
+        assert!((total / MS - 50 - ran).abs() <= 2, "{ran} {seen}: {total}");
+        assert_eq!(b.model.open.len(), 0);
+    }
+}

@@ -179,10 +179,16 @@ impl Client {
         mounts.mounts
     }
 
-    /// Creates the container's task and starts it.
-    pub fn start(&self, id: &str) -> Result<Watched, tonic::Status> {
+    /// Creates the container's task, which waits to be started.
+    pub fn create_task(&self, id: &str) -> Result<Watched, tonic::Status> {
         let task = Task { container_id: id.into(), rootfs: self.rootfs(id) };
         let (_, created): (wire::Empty, _) = self.call("/containerd.services.tasks.v1.Tasks/Create", task)?;
+        Ok(created)
+    }
+
+    /// Creates the container's task and starts it.
+    pub fn start(&self, id: &str) -> Result<Watched, tonic::Status> {
+        let created = self.create_task(id)?;
         let task = Task { container_id: id.into(), rootfs: Vec::new() };
         let (_, started): (wire::Empty, _) = self.call("/containerd.services.tasks.v1.Tasks/Start", task)?;
         Ok(created.until(started))
