@@ -18,7 +18,7 @@ pub(super) fn section(page: &Page<'_>, out: &mut String) -> fmt::Result {
     }
     out.write_str(
         "<section aria-labelledby=starts><div class=head><h2 id=starts>Recent starts</h2>\
-         <p>from the request until it ran, and until it was ready</p></div><table class=\"rows tight\"><thead><tr>\
+         <p>from the request until it ran, and until it was ready</p></div><table class=\"rows tight starts\"><thead><tr>\
          <th scope=col>Container<th scope=col>Start<th scope=col>Phases<th scope=col class=right>Total<tbody>",
     )?;
     let scale = starts.iter().map(|r| extent(r)).max().unwrap_or(1).max(1);
@@ -50,11 +50,13 @@ fn row(record: &StartRecord, scale: Nanos, now: Nanos, out: &mut String) -> fmt:
     let ago = when.map_or(String::new(), |when| format!("<span class=sub>{when} ago</span>"));
     match &record.failure {
         Some((reason, message)) => {
+            let message = if message.is_empty() { "the runtime does not say why" } else { message };
+            // Runtimes put what went wrong last, after all that they were doing.
             return write!(
                 out,
-                "<td data-label=Start><span class=\"tag no\">{}</span>{ago}<td data-label=Phases colspan=2><span class=dim>{}</span>",
+                "<td data-label=Start><span class=\"tag no\">{}</span>{ago}<td data-label=Why class=mem colspan=2><span class=dim>{}</span>",
                 reason.name().replace('_', " "),
-                Esc(&short(message, 160))
+                Esc(&short(message, 400))
             );
         }
         None => write!(out, "<td data-label=Start><span class=tag>{}</span>{ago}", record.kind.name())?,
@@ -146,6 +148,11 @@ mod tests {
     fn a_failure_says_why() {
         let mut failed = record();
         failed.failure = Some((FailureReason::OciError, "exec: \"x\": not <found>".into()));
+        let mut untold = record();
+        untold.failure = Some((FailureReason::Other, String::new()));
+        let mut out = String::new();
+        row(&untold, SECOND, SECOND, &mut out).unwrap();
+        assert!(out.contains("the runtime does not say why"), "{out}");
         let mut out = String::new();
         row(&failed, SECOND, SECOND, &mut out).unwrap();
         assert!(out.contains("oci error") && out.contains("not &lt;found&gt;"), "{out}");
