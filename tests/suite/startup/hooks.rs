@@ -48,7 +48,7 @@ impl Bundle {
             "root": {"path": "rootfs"},
             "process": {"cwd": "/", "args": ["/bin/busybox", "sleep", "600"], "env": [], "user": {"uid": 0, "gid": 0}},
             "mounts": all,
-            "linux": {"namespaces": namespaces, "cgroupsPath": format!("/kina-test-hooks/{}", self.id)},
+            "linux": {"namespaces": namespaces, "cgroupsPath": format!("/{}", self.id)},
             "hooks": hooks,
         });
         std::fs::write(self.dir.path().join("config.json"), config.to_string()).unwrap();
@@ -110,7 +110,7 @@ fn sees(id: &str) -> Exporter {
         "--no-runtime.podman",
         "--no-runtime.containerd",
         &format!("--containers.name-include={id}"),
-        &format!("--runtime.cgroup.include=/kina-test-hooks/{id}"),
+        &format!("--runtime.cgroup.include=/{id}"),
     ])
 }
 
