@@ -44,7 +44,7 @@ pub async fn first(root: &Root, pid: u32, limit: Duration) -> Option<Nanos> {
     }
 }
 
-/// What was found when a table was last read.
+/// How many sockets there were at the last look, and when the table was last read.
 #[derive(Default)]
 struct Family {
     sockets: u64,
@@ -52,7 +52,7 @@ struct Family {
 }
 
 impl Family {
-    /// Whether the table is worth reading: there are sockets, and not as many as when it was last read. One may have taken
+    /// Whether the table is worth reading: there are sockets, and not as many as at the last look. One may have taken
     /// another's place: it is read as well when twice the time has passed.
     fn looks(&mut self, sockets: Option<u64>, waited: Duration) -> bool {
         let sockets = sockets.unwrap_or(u64::MAX);

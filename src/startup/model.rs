@@ -396,6 +396,7 @@ impl Model {
     }
 
     fn exited(&mut self, key: Key, at: Nanos, code: Option<i32>, out: &mut Vec<Outcome>) {
+        let oom_told_late = self.oom_follows(&key);
         let Some(life) = self.lives.get_mut(&key) else { return };
         if life.run.take().is_none() {
             if life.attempt.as_ref().is_some_and(|a| a.task_created.is_some()) {
@@ -410,11 +411,22 @@ impl Model {
         }
         life.ended = true;
         life.started_before = true;
-        let oom = std::mem::take(&mut life.oom);
+        let oom = std::mem::take(&mut life.oom) || oom_told_late;
         if at > self.epoch {
             let image = life.image.clone();
             out.push(Outcome::Exited { key, image, reason: exit_reason(code, oom) });
         }
+    }
+
+    /// The kill for want of memory that ended a run may be told after the end: engines learn of both by different ways, and
+    /// where both are read from one place they have one date.
+    fn oom_follows(&self, key: &Key) -> bool {
+        let kinds = self.pending.values().filter(|held| held.key == *key).filter_map(|held| match &held.what {
+            What::Event { kind, .. } => Some(kind),
+            What::Listening => None,
+        });
+        let of_this_run = |kind: &&EventKind| !matches!(kind, EventKind::Started { .. });
+        kinds.take_while(of_this_run).any(|kind| *kind == EventKind::Oom)
     }
 
     fn gone(&mut self, key: Key, at: Nanos, out: &mut Vec<Outcome>) {

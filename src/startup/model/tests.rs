@@ -243,6 +243,25 @@ fn exits_are_counted_once_also_of_those_that_ran_before() {
 }
 
 #[test]
+fn a_kill_for_want_of_memory_may_be_told_after_the_end_it_led_to() {
+    let mut b = Bench::new();
+    b.run("a", 0);
+    b.event("a", 400, 1, EventKind::Exited { code: Some(137) });
+    b.event("a", 401, 1, EventKind::Oom);
+    // Started anew at once, and ended by somebody else.
+    b.run("a", 500);
+    b.event("a", 900, 1, EventKind::Exited { code: Some(137) });
+    // The kill is that of the next run.
+    b.run("b", 1000);
+    b.event("b", 1400, 1, EventKind::Exited { code: Some(143) });
+    b.run("b", 1500);
+    b.event("b", 2000, 1, EventKind::Oom);
+    b.event("b", 2010, 1, EventKind::Exited { code: Some(137) });
+    b.wait(3000);
+    assert_eq!(b.exits(), ["oom", "signal", "signal", "oom"]);
+}
+
+#[test]
 fn what_was_before_the_exporter_is_not_counted() {
     let mut b = Bench::new();
     b.now = BOOT + 10 * MS;

@@ -93,16 +93,17 @@ fn fifty_starts_are_counted_once_each_and_as_long_as_they_took() {
     assert_eq!(scrape.must("kina_image_cache_requests_total", &[("result", "hit")]), 35.0);
 
     let told = startups(&exporter);
-    for (id, kind, _) in &watched {
+    for (id, kind, took) in &watched {
         let mut mine = told.iter().filter(|s| s["id"] == json!(id) && s["start"] == json!(kind));
         let start = mine.next().unwrap_or_else(|| panic!("no {kind} start of {id}"));
         assert!(mine.next().is_none(), "{id} is told twice");
-        let total = start["total_seconds"].as_f64().unwrap();
+        let (total, took) = (start["total_seconds"].as_f64().unwrap(), took.took());
         let phases = start["phases"].as_object().unwrap();
         let sum: f64 = phases.iter().filter(|(p, _)| *p != "ready").map(|(_, d)| d.as_f64().unwrap()).sum();
         let rest = start["unattributed_seconds"].as_f64().unwrap_or(0.0);
         assert!((sum + rest - total).abs() < 1e-6, "{start}");
         assert!(phases.values().all(|d| d.as_f64().unwrap() >= 0.0), "{start}");
+        assert!(total < took * 1.02 + 0.005 && total > took * 0.6, "{start} took {took} s");
     }
     // A driver that mounts nothing leaves no mark of when an existing container was asked to start: see docs/startup.md.
     let (_, about, _) = call(docker, "GET", "/info", &Value::Null);
