@@ -1,17 +1,21 @@
 //! `advise`: what to change and by how much.
 
 use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::{failed, log, print, snapshot, start};
 use crate::advise::Report;
-use crate::config::{Config, DEFAULT_PORT};
+use crate::config::Config;
+use crate::root::Root;
 
 /// Exit status with `--fail-on`, when something is recommended.
 const ADVISED: u8 = 3;
@@ -78,16 +82,48 @@ pub fn run(config: Config, args: &Args) -> ExitCode {
 
 /// Of the exporter that runs here, which has watched for longer; else of a collection of our own.
 async fn report(config: Config, local: bool) -> Result<Report, String> {
-    if !local && let Ok(Ok(report)) = tokio::time::timeout(ANSWER_WITHIN, running()).await {
-        return Ok(report);
+    for address in config.web.listen.iter().filter(|_| !local) {
+        let answer = tokio::time::timeout(ANSWER_WITHIN, running(address)).await;
+        match answer.unwrap_or_else(|_| Err(format!("no answer within {ANSWER_WITHIN:?}").into())) {
+            Ok(Some(report)) => return Ok(report),
+            Ok(None) => {}
+            Err(why) => tracing::warn!(address, %why, "what listens there gives no advice: measuring anew"),
+        }
     }
     let collection = snapshot::collect(config, Some(WATCH)).await?;
     Ok(Report::of(&collection.advice))
 }
 
-/// What the exporter on the default address says.
-async fn running() -> Result<Report, Box<dyn std::error::Error + Send + Sync>> {
-    let stream = TcpStream::connect(("127.0.0.1", DEFAULT_PORT)).await?;
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the exporter says that listens at an address as `web.listen-address` has it; None where nobody does.
+async fn running(address: &str) -> Result<Option<Report>, Failure> {
+    if let Some(path) = address.strip_prefix("unix:") {
+        let Ok(stream) = Root::default().connect_unix(Path::new(path), ANSWER_WITHIN).await else { return Ok(None) };
+        return ask(stream).await.map(Some);
+    }
+    let Some((host, port)) = host_and_port(address) else { return Ok(None) };
+    let stream = match host.parse::<IpAddr>() {
+        // It listens everywhere: here, too.
+        Ok(ip) if ip.is_unspecified() => TcpStream::connect(&loopback(port)[..]).await,
+        _ => TcpStream::connect((host, port)).await,
+    };
+    let Ok(stream) = stream else { return Ok(None) };
+    ask(stream).await.map(Some)
+}
+
+fn loopback(port: u16) -> [SocketAddr; 2] {
+    [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+}
+
+/// `:PORT` is every address of this machine.
+fn host_and_port(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    Some((if host.is_empty() { "0.0.0.0" } else { host }, port.parse().ok()?))
+}
+
+async fn ask(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Report, Failure> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
     let request = http::Request::get("/api/v1/recommendations")
@@ -181,6 +217,14 @@ mod tests {
         assert!(text.contains("→ reduce it\n"));
         assert!(text.contains("  reduce_cores (2 containers): CPU time\n"));
         assert_eq!(table(&Report { recommendations: Vec::new(), missing: Vec::new() }), "Nothing is recommended.\n");
+    }
+
+    #[test]
+    fn addresses_are_read_as_the_server_reads_them() {
+        assert_eq!(host_and_port(":10217"), Some(("0.0.0.0", 10217)));
+        assert_eq!(host_and_port("[::]:1"), Some(("::", 1)));
+        assert_eq!(host_and_port("[::1]:1"), Some(("::1", 1)));
+        assert_eq!(host_and_port("box:1"), Some(("box", 1)));
     }
 
     #[test]

@@ -18,6 +18,14 @@ pub fn skip(why: &str) -> bool {
     true
 }
 
+/// Says that a test, or a part of one, is left out even where nothing may be skipped: no package that `.ci/run` can install
+/// brings what it needs. Written past the harness, which shows what a test prints only when that fails.
+pub fn not_packaged(why: &str) {
+    use std::io::Write;
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "skipped, in {test}: {why}");
+}
+
 /// The Python that has what tests ask of it: `KINA_PYTHON`, or the machine's.
 pub fn python() -> String {
     std::env::var("KINA_PYTHON").unwrap_or_else(|_| "python3".into())
@@ -125,5 +133,27 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// A place where nobody listens, and nobody else can: its port stays taken, and who connects is refused at once.
+pub struct Away {
+    socket: socket2::Socket,
+    pub address: std::net::SocketAddr,
+}
+
+impl Away {
+    pub fn new() -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        Self { socket, address }
+    }
+
+    /// From now on somebody listens. Within a tokio runtime.
+    pub fn back(self) -> tokio::net::TcpListener {
+        self.socket.listen(128).unwrap();
+        self.socket.set_nonblocking(true).unwrap();
+        tokio::net::TcpListener::from_std(self.socket.into()).unwrap()
     }
 }

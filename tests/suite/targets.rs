@@ -330,6 +330,54 @@ fn advise_tells_of_a_wasteful_container_and_fails_on_demand() {
     assert!(table.contains("→ reduce the allocation from 64 MiB to 6 MiB"), "{table}");
 }
 
+/// `advise` asks the exporter that listens where the configuration says, whichever form the address has.
+#[test]
+fn advise_asks_the_exporter_where_the_configuration_says_it_listens() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("kina.sock");
+    let unix = format!("unix:{}", socket.display());
+    // A name that no collection of one's own would find.
+    let exporter = crate::live::Exporter::start(&["--log.level=warn", &format!("--web.listen-address={unix}")]);
+    let advise = |file: &str, more: &[&str]| {
+        let config = dir.path().join("kina.yml");
+        std::fs::write(&config, file).unwrap();
+        let out = std::process::Command::new(env!("CARGO_BIN_EXE_kina-exporter"))
+            .args(["advise", "--format=json", "--log.level=info", "--config.file"])
+            .arg(config)
+            .args(more)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let _: kina_exporter::advise::Report = serde_json::from_slice(&out.stdout).unwrap();
+        String::from_utf8_lossy(&out.stderr).into_owned()
+    };
+    let asked =
+        || exporter.scrape().value("kina_http_requests_total", &[("handler", "recommendations")]).unwrap_or(0.0);
+    let port = exporter.address.port();
+    let mut times = asked();
+    for address in [format!("127.0.0.1:{port}"), format!("localhost:{port}"), format!(":{port}"), unix] {
+        advise(&format!("web: {{listen-address: ['{address}']}}\n"), &[]);
+        times += 1.0;
+        assert_eq!(asked(), times, "{address}");
+    }
+    // Nobody is there: a collection of one's own. Somebody who says no is told of.
+    let away = common::Away::new();
+    let told = advise(&format!("web: {{listen-address: ['{}']}}\n", away.address), &[]);
+    assert!(!told.contains("gives no advice"), "{told}");
+    let refuses = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = refuses.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in refuses.incoming().flatten() {
+            use std::io::{Read, Write};
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    let told = advise(&format!("web: {{listen-address: ['{address}']}}\n"), &[]);
+    assert!(told.contains("gives no advice") && told.contains("401"), "{told}");
+    assert_eq!(asked(), times);
+}
+
 #[test]
 fn every_baseline_is_measured_or_told_why_not() {
     use kina_exporter::targets::{self, Role};
