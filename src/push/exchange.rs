@@ -8,14 +8,14 @@ use base64::engine::general_purpose::GeneralPurposeConfig;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, TE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
 use prost::Message;
 
 use super::settings::{Endpoint, Protocol};
 use super::transport::Transport;
-use crate::root::{Nanos, SECOND};
+use crate::root::Nanos;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
@@ -34,8 +34,12 @@ pub async fn exchange(transport: &mut Transport, endpoint: &Endpoint, body: Byte
         Answer::read(response).await
     });
     match answered.await {
-        Ok(Ok(answer)) if endpoint.protocol == Protocol::Grpc => answer.grpc(),
-        Ok(Ok(answer)) => answer.http(endpoint.protocol, now),
+        Ok(Ok(Some(answer))) if endpoint.protocol == Protocol::Grpc => answer.grpc(),
+        Ok(Ok(Some(answer))) => answer.http(endpoint.protocol, now),
+        Ok(Ok(None)) => {
+            transport.reset();
+            Outcome::Refused { why: format!("an answer of more than {LONGEST_ANSWER} bytes") }
+        }
         Ok(Err(e)) => later(None, e.to_string()),
         Err(_) => {
             transport.reset();
@@ -93,8 +97,8 @@ fn framed(endpoint: &Endpoint, body: &Bytes) -> Bytes {
     framed.freeze()
 }
 
-/// Nobody has more to say than this.
-const LONGEST_ANSWER: usize = 64 << 10;
+/// An answer beyond this is given up, and the request with it: by the specification it must not be sent again.
+const LONGEST_ANSWER: usize = 4 << 20;
 
 struct Answer {
     status: StatusCode,
@@ -103,13 +107,17 @@ struct Answer {
 }
 
 impl Answer {
-    /// Headers and trailers together.
-    async fn read(response: Response<Incoming>) -> std::io::Result<Self> {
+    /// Headers and trailers together; None when it is too long.
+    async fn read(response: Response<Incoming>) -> std::io::Result<Option<Self>> {
         let (parts, body) = response.into_parts();
         let mut headers = parts.headers;
-        let collected = Limited::new(body, LONGEST_ANSWER).collect().await.map_err(std::io::Error::other)?;
+        let collected = match Limited::new(body, LONGEST_ANSWER).collect().await {
+            Ok(collected) => collected,
+            Err(e) if e.is::<LengthLimitError>() => return Ok(None),
+            Err(e) => return Err(std::io::Error::other(e)),
+        };
         headers.extend(collected.trailers().cloned().unwrap_or_default());
-        Ok(Self { status: parts.status, headers, body: collected.to_bytes() })
+        Ok(Some(Self { status: parts.status, headers, body: collected.to_bytes() }))
     }
 
     fn http(&self, protocol: Protocol, now: Nanos) -> Outcome {
@@ -218,6 +226,5 @@ fn retry_delay(details: &str) -> Option<Duration> {
     let status = RpcStatus::decode(&engine.decode(details).ok()?[..]).ok()?;
     let any = status.details.iter().find(|d| d.type_url.ends_with("google.rpc.RetryInfo"))?;
     let delay = RetryInfo::decode(&any.value[..]).ok()?.retry_delay.unwrap_or_default();
-    let nanos = delay.seconds.checked_mul(SECOND)?.checked_add(delay.nanos.into())?;
-    Some(Duration::from_nanos(nanos.max(0) as u64))
+    Some(Duration::from_secs(delay.seconds.max(0) as u64) + Duration::from_nanos(delay.nanos.max(0) as u64))
 }

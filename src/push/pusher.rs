@@ -18,8 +18,9 @@ use crate::{WORK, catalog};
 /// First and longest wait between attempts; doubled in between, each with jitter.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// A receiver that says "again in 0 s" is not asked without a pause.
-const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+/// A receiver that says "again in 0 s" is not asked without a pause, and one that says "in a year" means something else.
+const SHORTEST_TOLD: Duration = Duration::from_millis(100);
+const LONGEST_TOLD: Duration = Duration::from_secs(3600);
 
 /// Failed attempts in a row after which a process that ends gives up: it must not wait for a receiver that is away.
 const LAST_ATTEMPTS: u32 = 3;
@@ -154,7 +155,7 @@ impl Pusher {
     }
 
     fn later(&mut self, after: Option<Duration>, why: &str) {
-        let wait = after.map_or_else(|| back_off(self.attempts), |told| told.max(SHORTEST_WAIT));
+        let wait = wait_after(after, self.attempts);
         if self.attempts == 0 {
             tracing::warn!(signal = self.signal(), uri = %self.endpoint.uri, ?wait, why, "OTLP: will try again");
         } else {
@@ -166,9 +167,36 @@ impl Pusher {
     }
 }
 
+/// How long to wait after so many failures in a row: as the receiver told, else longer each time.
+fn wait_after(told: Option<Duration>, attempts: u32) -> Duration {
+    told.map_or_else(|| back_off(attempts), |told| told.clamp(SHORTEST_TOLD, LONGEST_TOLD))
+}
+
 /// Between half and all of a wait that doubles with each failure: receivers come back to a crowd that is spread.
 fn back_off(attempts: u32) -> Duration {
     let whole = FIRST_WAIT.saturating_mul(1 << attempts.min(10)).min(LONGEST_WAIT);
     let noise = RandomState::new().hash_one(attempts) % 1000;
     whole / 2 + (whole / 2).mul_f64(noise as f64 / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_receiver_says_when_within_bounds() {
+        let told = |seconds| wait_after(Some(Duration::from_secs(seconds)), 0).as_millis();
+        assert_eq!([0, 1, 120, 3600, 1_000_000_000].map(told), [100, 1_000, 120_000, 3_600_000, 3_600_000]);
+    }
+
+    #[test]
+    fn without_its_word_waits_double_and_differ() {
+        let longest = [1, 2, 4, 8, 16, 30, 30].map(Duration::from_secs);
+        for (attempts, longest) in longest.into_iter().enumerate() {
+            let waits: std::collections::HashSet<_> = (0..20).map(|_| wait_after(None, attempts as u32)).collect();
+            assert!(waits.iter().all(|w| *w >= longest / 2 && *w <= longest), "{waits:?}");
+            assert!(waits.len() > 10, "they have no jitter: {waits:?}");
+        }
+        assert!(wait_after(None, u32::MAX) <= LONGEST_WAIT);
+    }
 }

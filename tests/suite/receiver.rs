@@ -1,6 +1,7 @@
 //! A receiver of OTLP that does as it is told.
 
 use std::io::Read;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ pub enum Act {
     Status(u16, Vec<(&'static str, String)>),
     Grpc(u32, Option<String>),
     Partial(i64),
+    /// Takes it, with an answer of so many bytes.
+    Long(usize),
     Stall,
     /// Ends the connection without an answer.
     Close,
@@ -89,6 +92,7 @@ impl Got {
 pub struct Receiver {
     acts: Arc<Mutex<std::collections::VecDeque<Act>>>,
     got: Arc<Mutex<Vec<Got>>>,
+    is_away: Arc<AtomicBool>,
 }
 
 impl Receiver {
@@ -105,11 +109,19 @@ impl Receiver {
         address
     }
 
+    /// While it is away it ends every connection, with no look at what comes.
+    pub fn go(&self, away: bool) {
+        self.is_away.store(away, Ordering::Relaxed);
+    }
+
     pub fn serve(&self, listener: tokio::net::TcpListener, tls: Option<tokio_rustls::TlsAcceptor>) {
         let receiver = self.clone();
         tokio::spawn(async move {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
+                if receiver.is_away.load(Ordering::Relaxed) {
+                    continue;
+                }
                 let (receiver, tls) = (receiver.clone(), tls.clone());
                 tokio::spawn(async move {
                     match tls {
@@ -138,6 +150,9 @@ impl Receiver {
         &self,
         request: http::Request<hyper::body::Incoming>,
     ) -> Result<http::Response<Full<Bytes>>, std::io::Error> {
+        if self.is_away.load(Ordering::Relaxed) {
+            return Err(std::io::Error::other("away"));
+        }
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes().to_vec();
         let got = Got {
@@ -169,6 +184,7 @@ impl Receiver {
         match act {
             Act::Take => *response.body_mut() = answer(0).into(),
             Act::Partial(n) => *response.body_mut() = answer(n).into(),
+            Act::Long(bytes) => *response.body_mut() = vec![0; bytes].into(),
             Act::Status(code, headers) => {
                 *response.status_mut() = code.try_into().unwrap();
                 for (name, value) in headers {
@@ -203,7 +219,7 @@ impl Receiver {
 
     /// Waits until so many requests have come.
     pub async fn wait_for(&self, requests: usize) -> Vec<Got> {
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(60);
         while Instant::now() < end {
             let got = self.got();
             if got.len() >= requests {
