@@ -189,6 +189,11 @@ pub struct Family {
     pub otel: Option<&'static str>,
     /// Attributes that the OpenTelemetry name needs to say the same.
     pub otel_attributes: &'static [(&'static str, &'static str)],
+    /// The OpenTelemetry name of a summary's count, where `otel` is that of its sum: the conventions have no summaries.
+    pub otel_count: Option<&'static str>,
+    /// The OpenTelemetry name of the machine's own sample, that of the root cgroup, where it is not that of a container's;
+    /// and the attributes that it needs besides.
+    pub otel_system: Option<(&'static str, &'static [(&'static str, &'static str)])>,
     pub profile: Profile,
     /// Upper bounds of classic buckets, for histograms.
     pub buckets: &'static [f64],
@@ -217,26 +222,17 @@ impl Family {
         Cow::Owned(format!("kina.{}", name.replacen('_', ".", 2)))
     }
 
-    /// The name of the machine's own sample, that of the root cgroup, where the semantic conventions have another one for
-    /// it than for a container's; and the attributes that it needs besides.
-    pub fn otel_system(&self) -> Option<(&'static str, &'static [(&'static str, &'static str)])> {
-        Some(match self.otel? {
-            "container.cpu.time" => ("system.cpu.time", &[]),
-            "container.disk.io" => ("system.disk.io", &[]),
-            "container.network.io" => ("system.network.io", &[]),
-            "container.paging.faults" => ("system.paging.faults", &[]),
-            "container.filesystem.usage" => ("system.filesystem.usage", &[("system.filesystem.state", "used")]),
-            "container.filesystem.capacity" => ("system.filesystem.limit", &[]),
-            _ => return None,
-        })
-    }
-
-    /// The unit as OpenTelemetry writes it (UCUM). Things that are counted have none but what the conventions give them.
-    pub fn otel_unit(&self) -> &'static str {
-        match self.otel {
-            Some("container.paging.faults") => return "{fault}",
-            Some("system.cpu.logical.count" | "system.cpu.physical.count") => return "{cpu}",
-            Some("process.unix.file_descriptor.count") => return "{file_descriptor}",
+    /// The unit under one of its OpenTelemetry names (UCUM). Things that are counted have none but what the conventions
+    /// give them.
+    pub fn otel_unit(&self, name: &str) -> &'static str {
+        match name {
+            "container.paging.faults" | "system.paging.faults" => return "{fault}",
+            "system.disk.operations" => return "{operation}",
+            "system.network.packet.count" | "system.network.packet.dropped" => return "{packet}",
+            "system.network.errors" => return "{error}",
+            "system.network.connection.count" => return "{connection}",
+            "system.cpu.logical.count" | "system.cpu.physical.count" => return "{cpu}",
+            "process.unix.file_descriptor.count" => return "{file_descriptor}",
             _ => {}
         }
         match self.unit {
@@ -265,6 +261,32 @@ pub fn attribute(label: &str) -> &str {
         "container_id" => "container.id",
         "interface" => "network.interface.name",
         "device" => "system.device",
+        "op" => "disk.io.direction",
+        other => other,
+    }
+}
+
+/// As [`attribute`], under a name that the machine's own samples have.
+pub fn system_attribute<'a>(name: &str, label: &'a str) -> &'a str {
+    match (name, label) {
+        ("system.network.packet.count", "interface") => "system.device",
+        ("system.network.connection.count", "state") => "network.connection.state",
+        ("hw.network.bandwidth.limit", "interface") => "hw.id",
+        _ => attribute(label),
+    }
+}
+
+/// A state of TCP as the semantic conventions write it (RFC 9293).
+pub fn connection_state(state: &str) -> &str {
+    match state {
+        "close" => "closed",
+        "closewait" => "close_wait",
+        "finwait1" => "fin_wait_1",
+        "finwait2" => "fin_wait_2",
+        "lastack" => "last_ack",
+        "synrecv" => "syn_received",
+        "synsent" => "syn_sent",
+        "timewait" => "time_wait",
         other => other,
     }
 }
@@ -314,6 +336,8 @@ macro_rules! families {
         source $source:literal
         absent $absent:literal
         $(otel $otel:literal $([$($ok:literal = $ov:literal),*])?)?
+        $(count $count:literal)?
+        $(system $system:literal $([$($sk:literal = $sv:literal),*])?)?
         $(buckets $buckets:ident)?
         $(profile $profile:ident)?
         ;
@@ -340,6 +364,8 @@ macro_rules! families {
                 absent: $absent,
                 otel: families!(@first $($otel)?),
                 otel_attributes: families!(@attributes $($($(($ok, $ov))*)?)?),
+                otel_count: families!(@first $($count)?),
+                otel_system: families!(@system $($system $($(($sk, $sv))*)?)?),
                 profile: families!(@profile $($profile)?),
                 buckets: families!(@buckets $($buckets)?),
             }
@@ -348,6 +374,8 @@ macro_rules! families {
     (@first) => { None };
     (@first $x:literal) => { Some($x) };
     (@attributes $(($k:literal, $v:literal))*) => { &[$(($k, $v)),*] };
+    (@system) => { None };
+    (@system $x:literal $(($k:literal, $v:literal))*) => { Some(($x, &[$(($k, $v)),*])) };
     (@profile) => { Profile::Default };
     (@profile $p:ident) => { Profile::$p };
     (@buckets) => { &[] };
@@ -367,7 +395,7 @@ families! {
     CONTAINER_START_TIME = Gauge Container Lifecycle "container_start_time_seconds" [] Seconds
         "When the container last started, in seconds since the Unix epoch."
         source "the runtime's API (started at), else /proc/PID/stat starttime of its first process"
-        absent "neither the runtime nor a process tells" otel "container.uptime" ;
+        absent "neither the runtime nor a process tells" otel "container.uptime" system "system.uptime" ;
     CONTAINER_CREATION_TIME = Gauge Container Lifecycle "container_creation_time_seconds" [] Seconds
         "When the container was created, in seconds since the Unix epoch."
         source "the runtime's API (created)"
@@ -443,15 +471,15 @@ families! {
     MEMORY_USAGE = Gauge Container Memory "container_memory_usage_bytes" [] Bytes
         "Memory used, page cache and kernel memory included."
         source "memory.current (v2), memory.usage_in_bytes (v1)"
-        absent "the memory controller is not enabled for the cgroup" otel "container.memory.usage" ;
+        absent "the memory controller is not enabled for the cgroup" otel "container.memory.usage" system "kina.host.memory.usage" ;
     MEMORY_WORKING_SET = Gauge Container Memory "container_memory_working_set_bytes" [] Bytes
         "Memory used less inactive file cache: what the OOM killer can't take back."
         source "memory.current − inactive_file of memory.stat (v2), memory.usage_in_bytes − total_inactive_file (v1), at least 0"
-        absent "the memory controller is not enabled for the cgroup" otel "container.memory.working_set" ;
+        absent "the memory controller is not enabled for the cgroup" otel "container.memory.working_set" system "kina.host.memory.working_set" ;
     MEMORY_RSS = Gauge Container Memory "container_memory_rss" [] Bytes
         "Anonymous memory, huge pages included, in bytes."
         source "anon of memory.stat (v2), total_rss (v1)"
-        absent "the memory controller is not enabled for the cgroup" otel "container.memory.rss" ;
+        absent "the memory controller is not enabled for the cgroup" otel "container.memory.rss" system "kina.host.memory.rss" ;
     MEMORY_CACHE = Gauge Container Memory "container_memory_cache" [] Bytes
         "Page cache, tmpfs and shared memory included, in bytes."
         source "file of memory.stat (v2), total_cache (v1)"
@@ -459,7 +487,7 @@ families! {
     MEMORY_SWAP = Gauge Container Memory "container_memory_swap" [] Bytes
         "Swap used, in bytes."
         source "memory.swap.current (v2), total_swap of memory.stat (v1)"
-        absent "the kernel does not account swap" ;
+        absent "the kernel does not account swap" system "system.paging.usage" ["system.paging.state" = "used"] ;
     MEMORY_MAPPED_FILE = Gauge Container Memory "container_memory_mapped_file" [] Bytes
         "File pages mapped into processes, in bytes."
         source "file_mapped of memory.stat (v2), total_mapped_file (v1)"
@@ -491,7 +519,7 @@ families! {
     MEMORY_FAILURES = Counter Container Memory "container_memory_failures_total" ["failure_type", "scope"] Count
         "Page faults: failure_type pgfault or pgmajfault; scope container counts the cgroup's own processes, hierarchy those below it too."
         source "pgfault and pgmajfault of memory.stat; v2 tells the hierarchy alone, v1 both"
-        absent "the memory controller is not enabled for the cgroup" otel "container.paging.faults" ;
+        absent "the memory controller is not enabled for the cgroup" otel "container.paging.faults" system "system.paging.faults" ;
     MEMORY_EVENTS_HIGH = Counter Container Memory "container_memory_events_high_total" [] Count
         "Times the container was throttled for going over memory.high."
         source "high of memory.events (v2)"
@@ -528,6 +556,10 @@ families! {
         "Memory the container may use: its limit, or its VM's memory."
         source "memory.max (v2); memory.limit_in_bytes if below the host's memory (v1); the VM's configuration"
         absent "no limit is set" ;
+    MEMORY_AVAILABLE = Gauge Container Memory "kina_container_memory_available_bytes" [] Bytes
+        "Allocated memory less the working set: what the container may still take."
+        source "kina_container_memory_allocated_bytes and container_memory_working_set_bytes, at least 0"
+        absent "no limit is set" otel "container.memory.available" system "kina.host.memory.available" ;
     MEMORY_KIND = Gauge Container Memory "kina_container_memory_bytes" ["kind"] Bytes
         "Memory by what it is for: process, shared_libraries, page_cache, guest_kernel, vm_overhead."
         source "memory.stat and, for vm_overhead, the private memory (Private_Clean + Private_Dirty of smaps_rollup, looked at once a minute) of runtime processes that exist for this container alone; on macOS what the VM's process holds beyond what its guest uses"
@@ -576,11 +608,11 @@ families! {
     CPU_USER = Counter Container Cpu "container_cpu_user_seconds_total" [] Seconds
         "CPU time used in user mode."
         source "user_usec of cpu.stat (v2), user of cpuacct.stat (v1)"
-        absent "the CPU is not accounted for the cgroup" otel "container.cpu.time" ["cpu.mode" = "user"] ;
+        absent "the CPU is not accounted for the cgroup" otel "container.cpu.time" ["cpu.mode" = "user"] system "system.cpu.time" ["cpu.mode" = "user"] ;
     CPU_SYSTEM = Counter Container Cpu "container_cpu_system_seconds_total" [] Seconds
         "CPU time used in the kernel."
         source "system_usec of cpu.stat (v2), system of cpuacct.stat (v1)"
-        absent "the CPU is not accounted for the cgroup" otel "container.cpu.time" ["cpu.mode" = "system"] ;
+        absent "the CPU is not accounted for the cgroup" otel "container.cpu.time" ["cpu.mode" = "system"] system "system.cpu.time" ["cpu.mode" = "system"] ;
     CPU_CFS_PERIODS = Counter Container Cpu "container_cpu_cfs_periods_total" [] Count
         "Enforcement periods that have elapsed."
         source "nr_periods of cpu.stat"
@@ -656,33 +688,33 @@ families! {
     NET_RX_BYTES = Counter Container Network "container_network_receive_bytes_total" ["interface"] Bytes
         "Bytes received."
         source "/proc/PID/net/dev of the container's network namespace"
-        absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" otel "container.network.io" ["network.io.direction" = "receive"] ;
+        absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" otel "container.network.io" ["network.io.direction" = "receive"] system "system.network.io" ["network.io.direction" = "receive"] ;
     NET_RX_PACKETS = Counter Container Network "container_network_receive_packets_total" ["interface"] Count
         "Packets received."
-        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" ;
+        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" system "system.network.packet.count" ["network.io.direction" = "receive"] ;
     NET_RX_DROPPED = Counter Container Network "container_network_receive_packets_dropped_total" ["interface"] Count
         "Packets dropped while receiving."
-        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" ;
+        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" system "system.network.packet.dropped" ["network.io.direction" = "receive"] ;
     NET_RX_ERRORS = Counter Container Network "container_network_receive_errors_total" ["interface"] Count
         "Errors while receiving."
-        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" ;
+        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" system "system.network.errors" ["network.io.direction" = "receive"] ;
     NET_TX_BYTES = Counter Container Network "container_network_transmit_bytes_total" ["interface"] Bytes
         "Bytes sent."
         source "/proc/PID/net/dev"
-        absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" otel "container.network.io" ["network.io.direction" = "transmit"] ;
+        absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" otel "container.network.io" ["network.io.direction" = "transmit"] system "system.network.io" ["network.io.direction" = "transmit"] ;
     NET_TX_PACKETS = Counter Container Network "container_network_transmit_packets_total" ["interface"] Count
         "Packets sent."
-        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" ;
+        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" system "system.network.packet.count" ["network.io.direction" = "transmit"] ;
     NET_TX_DROPPED = Counter Container Network "container_network_transmit_packets_dropped_total" ["interface"] Count
         "Packets dropped while sending."
-        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" ;
+        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" system "system.network.packet.dropped" ["network.io.direction" = "transmit"] ;
     NET_TX_ERRORS = Counter Container Network "container_network_transmit_errors_total" ["interface"] Count
         "Errors while sending."
-        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" ;
+        source "/proc/PID/net/dev" absent "the container shares the host's network, which is told at id=\"/\" alone, or another container's, which tells it once" system "system.network.errors" ["network.io.direction" = "transmit"] ;
     NET_LINK_SPEED = Gauge Container Network "kina_container_network_link_speed_bytes_per_second" ["interface"] BytesPerSecond
         "Speed of the container's link."
         source "ethtool link settings in the namespace, read when an interface comes; else network.link-speed, which also stands for a veth's nominal 10 Gb/s"
-        absent "the interface has no speed (bridge, tunnel, virtio) or may not be asked, and none is configured" ;
+        absent "the interface has no speed (bridge, tunnel, virtio) or may not be asked, and none is configured" system "hw.network.bandwidth.limit" ;
     TCP_SENT_SEGMENTS = Counter Container Network "kina_container_tcp_sent_segments_total" [] Count
         "TCP segments sent, retransmissions not counted."
         source "Tcp OutSegs of /proc/PID/net/snmp, which leaves out segments of retransmitted octets alone (RFC 1213)"
@@ -694,7 +726,7 @@ families! {
     TCP_CONNECTIONS = Gauge Container Socket "kina_container_tcp_connections" ["state"] Count
         "TCP sockets by state."
         source "inet_diag (netlink sock_diag) in the container's network namespace"
-        absent "not permitted to enter the namespace (CAP_SYS_ADMIN, CAP_SYS_PTRACE), the kernel lacks INET_DIAG, or as container_network_receive_bytes_total" ;
+        absent "not permitted to enter the namespace (CAP_SYS_ADMIN, CAP_SYS_PTRACE), the kernel lacks INET_DIAG, or as container_network_receive_bytes_total" system "system.network.connection.count" ["network.transport" = "tcp"] ;
     NETWORK_TCP_USAGE = Gauge Container Socket "container_network_tcp_usage_total" ["tcp_state"] Count
         "TCP sockets by state, under cAdvisor's name."
         source "inet_diag (netlink sock_diag) in the container's network namespace"
@@ -724,18 +756,18 @@ families! {
     FS_READS_BYTES = Counter Container Storage "container_fs_reads_bytes_total" ["device"] Bytes
         "Bytes read."
         source "rbytes of io.stat (v2), blkio.throttle.io_service_bytes (v1)"
-        absent "the container has done no block I/O on the device" otel "container.disk.io" ["disk.io.direction" = "read"] ;
+        absent "the container has done no block I/O on the device" otel "container.disk.io" ["disk.io.direction" = "read"] system "system.disk.io" ["disk.io.direction" = "read"] ;
     FS_WRITES_BYTES = Counter Container Storage "container_fs_writes_bytes_total" ["device"] Bytes
         "Bytes written."
         source "wbytes of io.stat (v2), blkio.throttle.io_service_bytes (v1)"
-        absent "the container has done no block I/O on the device" otel "container.disk.io" ["disk.io.direction" = "write"] ;
+        absent "the container has done no block I/O on the device" otel "container.disk.io" ["disk.io.direction" = "write"] system "system.disk.io" ["disk.io.direction" = "write"] ;
     FS_USAGE = Gauge Container Host "container_fs_usage_bytes" ["device"] Bytes
         "Bytes used on a file system of the host; only on the series with id=\"/\"."
         source "statfs of the mount points of /proc/1/mountinfo that are on local devices, each device once"
-        absent "the file system is a network's, a process's (FUSE), memory or a read-only image, or can't be seen from the exporter" otel "container.filesystem.usage" ;
+        absent "the file system is a network's, a process's (FUSE), memory or a read-only image, or can't be seen from the exporter" otel "container.filesystem.usage" system "system.filesystem.usage" ["system.filesystem.state" = "used"] ;
     FS_LIMIT = Gauge Container Host "container_fs_limit_bytes" ["device"] Bytes
         "Size of a file system of the host; only on the series with id=\"/\"."
-        source "statfs" absent "no file system can be asked" otel "container.filesystem.capacity" ;
+        source "statfs" absent "no file system can be asked" otel "container.filesystem.capacity" system "system.filesystem.limit" ;
     FS_INODES_FREE = Gauge Container Host "container_fs_inodes_free" ["device"] Count
         "Free inodes of a file system of the host; only on the series with id=\"/\"."
         source "statfs" absent "the file system has no fixed number of inodes" ;
@@ -757,7 +789,7 @@ families! {
     DEVICE_IO_LATENCY = Summary Host Device "kina_device_io_latency_seconds" ["device", "op"] Seconds
         "Time block requests took on the device, queueing included; the mean is rate(_sum) ÷ rate(_count)."
         source "/proc/diskstats fields 4 and 1 (read), 8 and 5 (write)"
-        absent "the device has done no I/O" ;
+        absent "the device has done no I/O" otel "system.disk.operation_time" count "system.disk.operations" ;
     DEVICE_QUEUE_DEPTH = Gauge Host Device "kina_device_queue_depth" ["device"] Count
         "Block requests in flight on the device."
         source "/proc/diskstats field 9"

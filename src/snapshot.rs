@@ -168,6 +168,11 @@ impl MemoryFacts {
         Some(self.usage?.saturating_sub(self.inactive_file?))
     }
 
+    /// Allocated less the working set; absent without an allocation.
+    pub fn available(&self) -> Option<u64> {
+        Some(self.allocated?.saturating_sub(self.working_set()?))
+    }
+
     /// (process + shared_libraries) ÷ allocated; absent without an allocation.
     pub fn efficiency(&self) -> Option<f64> {
         let allocated = self.allocated.filter(|a| *a > 0)?;

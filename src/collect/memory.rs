@@ -38,6 +38,7 @@ pub fn emit(snapshot: &Snapshot, entities: &[Entity], out: &mut Samples) {
             (catalog::CONTAINER_SPEC_MEMORY_SWAP_LIMIT, m.swap_limit.map(or_zero)),
             (catalog::CONTAINER_SPEC_MEMORY_RESERVATION, m.reservation.map(or_zero)),
             (catalog::MEMORY_ALLOCATED, m.allocated),
+            (catalog::MEMORY_AVAILABLE, m.available()),
         ] {
             out.push_opt(family, entity, value);
         }

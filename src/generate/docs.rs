@@ -72,15 +72,29 @@ fn section(out: &mut String, f: &Family) {
     let _ = writeln!(out, "- **Labels**: {}", labels(f));
     let _ = writeln!(out, "- **Read from**: {}", f.source);
     let _ = writeln!(out, "- **Absent when**: {}", f.absent);
-    if let Some(name) = f.otel {
-        let attributes: Vec<String> = f.otel_attributes.iter().map(|(k, v)| format!("`{k}=\"{v}\"`")).collect();
-        let with = if attributes.is_empty() { String::new() } else { format!(" with {}", attributes.join(", ")) };
-        let system = f.otel_system().map(|(name, _)| format!("; the machine's own is `{name}`")).unwrap_or_default();
-        let _ = writeln!(out, "- **OpenTelemetry**: `{name}`{with}{system}");
-    }
+    let _ = writeln!(out, "- **OpenTelemetry**: {}", opentelemetry(f));
     if f.profile == Profile::Cadvisor {
         out.push_str("- **Profile**: only with `--profile cadvisor`\n");
     }
+}
+
+/// All its names there, with their units and the attributes that they need.
+fn opentelemetry(f: &Family) -> String {
+    let named = |name: &str, attributes: &[(&str, &str)]| {
+        let attributes: Vec<String> = attributes.iter().map(|(k, v)| format!("`{k}=\"{v}\"`")).collect();
+        let with = if attributes.is_empty() { String::new() } else { format!(" with {}", attributes.join(", ")) };
+        let unit = f.otel_unit(name);
+        let unit = if unit.is_empty() { String::new() } else { format!(" in `{unit}`") };
+        format!("`{name}`{unit}{with}")
+    };
+    let mut told = named(&f.otel_name(), f.otel_attributes);
+    if let Some(count) = f.otel_count {
+        told += &format!("; its count is {}", named(count, &[]));
+    }
+    if let Some((name, attributes)) = f.otel_system {
+        told += &format!("; the machine's own is {}", named(name, attributes));
+    }
+    told
 }
 
 fn title(collector: Collector) -> String {

@@ -53,8 +53,11 @@ struct Instrument {
     heading: Vec<u8>,
     data: Data,
     /// More than one family where the conventions tell them apart by an attribute.
-    families: Vec<FamilyId>,
+    families: Vec<(FamilyId, Attributes)>,
 }
+
+/// Those that every point of a family has.
+type Attributes = &'static [(&'static str, &'static str)];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Data {
@@ -62,49 +65,58 @@ enum Data {
     /// A sum that may fall: UpDownCounter.
     Level,
     Sum,
+    /// Of a summary, the count.
+    Count,
     Histogram,
-    Summary,
 }
 
 fn instruments() -> &'static [Instrument] {
-    static ALL: LazyLock<Vec<Instrument>> = LazyLock::new(|| named(|family| Some(family.otel_name().into_owned())));
+    static ALL: LazyLock<Vec<Instrument>> = LazyLock::new(|| {
+        let mut all = Vec::new();
+        for id in catalog::ids() {
+            let family = id.family();
+            add(&mut all, id, &family.otel_name(), family.otel_attributes, data(family, &family.otel_name()));
+            if let Some(count) = family.otel_count {
+                add(&mut all, id, count, &[], Data::Count);
+            }
+        }
+        all
+    });
     &ALL
 }
 
 /// Those of the machine's own samples that have another name than a container's.
 fn system_instruments() -> &'static [Instrument] {
-    static ALL: LazyLock<Vec<Instrument>> =
-        LazyLock::new(|| named(|family| family.otel_system().map(|(name, _)| name.to_owned())));
+    static ALL: LazyLock<Vec<Instrument>> = LazyLock::new(|| {
+        let mut all = Vec::new();
+        for id in catalog::ids() {
+            if let Some((name, attributes)) = id.family().otel_system {
+                add(&mut all, id, name, attributes, data(id.family(), name));
+            }
+        }
+        all
+    });
     &ALL
 }
 
-fn named(name: impl Fn(&Family) -> Option<String>) -> Vec<Instrument> {
-    let mut all: Vec<Instrument> = Vec::new();
-    for id in catalog::ids() {
-        let family = id.family();
-        let Some(name) = name(family) else { continue };
-        match all.iter_mut().find(|i| i.name == name) {
-            Some(instrument) => instrument.families.push(id),
-            None => {
-                let mut heading = Vec::new();
-                string(&mut heading, 1, &name);
-                string(&mut heading, 2, family.help);
-                string(&mut heading, 3, family.otel_unit());
-                all.push(Instrument { name, heading, data: data(id), families: vec![id] });
-            }
-        }
+fn add(all: &mut Vec<Instrument>, id: FamilyId, name: &str, attributes: Attributes, data: Data) {
+    let family = id.family();
+    if let Some(instrument) = all.iter_mut().find(|i| i.name == name) {
+        return instrument.families.push((id, attributes));
     }
-    all
+    let mut heading = Vec::new();
+    string(&mut heading, 1, name);
+    string(&mut heading, 2, family.help);
+    string(&mut heading, 3, family.otel_unit(name));
+    all.push(Instrument { name: name.to_owned(), heading, data, families: vec![(id, attributes)] });
 }
 
-fn data(id: FamilyId) -> Data {
-    let family = id.family();
+fn data(family: &Family, name: &str) -> Data {
     match family.kind {
-        Kind::Counter => Data::Sum,
+        Kind::Counter | Kind::Summary => Data::Sum,
         Kind::Histogram => Data::Histogram,
-        Kind::Summary => Data::Summary,
         // The conventions make levels of everything that adds up; an uptime does not.
-        Kind::Gauge if family.otel.is_some() && family.unit != Unit::Seconds => Data::Level,
+        Kind::Gauge if !name.starts_with("kina.") && family.unit != Unit::Seconds => Data::Level,
         Kind::Gauge | Kind::Info => Data::Gauge,
     }
 }
@@ -200,7 +212,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The field of a number's attributes, and of a summary's.
+/// The field of a number's attributes.
 const NUMBER_ATTRIBUTES: u64 = 7;
 
 /// The group of everything that is not about one container; a container's is one more than its entity.
@@ -222,7 +234,7 @@ fn write(
     let blocks = samples.entities();
     let group = |id: FamilyId, entity: Entity| match entity.index() {
         Some(e) if source.machine == Some(e) => {
-            if id.family().otel_system().is_some() {
+            if id.family().otel_system.is_some() {
                 SYSTEM
             } else {
                 MACHINE
@@ -249,11 +261,16 @@ fn write(
         requests.resource(source.resource(shape, group));
         for instrument in if group == SYSTEM { system_instruments() } else { instruments() } {
             requests.metric(&instrument.heading, ending(instrument, shape), field(instrument, shape));
-            for id in &instrument.families {
+            for (id, attributes) in &instrument.families {
                 let Some(family) = families.get_mut(id.index()) else { continue };
+                let begin = family.at;
                 while let Some(row) = family.next(group) {
                     family.at += 1;
-                    family.row(row, requests);
+                    family.row(row, &As { instrument, attributes }, requests);
+                }
+                if instrument.data == Data::Sum && id.family().otel_count.is_some() {
+                    // The instrument behind it tells their counts.
+                    family.at = begin;
                 }
             }
         }
@@ -334,28 +351,27 @@ fn tags(out: &mut Vec<u8>, field: u64, tag: &str) {
 fn field(instrument: &Instrument, shape: &Shape) -> u64 {
     match instrument.data {
         Data::Gauge => 5,
-        Data::Level | Data::Sum => 7,
+        Data::Level | Data::Sum | Data::Count => 7,
         Data::Histogram if shape.exponential => 10,
         Data::Histogram => 9,
-        Data::Summary => 11,
     }
 }
 
 /// Fields of the data after its points: temporality (2), and for a sum that it never falls (3).
 fn ending(instrument: &Instrument, shape: &Shape) -> &'static [u8] {
-    let delta = instrument.families.iter().any(|id| is_delta(*id, shape));
+    let delta = instrument.families.iter().any(|(id, _)| is_delta(*id, shape));
     match (instrument.data, delta) {
-        (Data::Gauge | Data::Summary, _) => &[],
+        (Data::Gauge, _) => &[],
         (Data::Level, _) | (Data::Histogram, false) => &[0x10, 2],
         (Data::Histogram, true) => &[0x10, 1],
-        (Data::Sum, false) => &[0x10, 2, 0x18, 1],
-        (Data::Sum, true) => &[0x10, 1, 0x18, 1],
+        (Data::Sum | Data::Count, false) => &[0x10, 2, 0x18, 1],
+        (Data::Sum | Data::Count, true) => &[0x10, 1, 0x18, 1],
     }
 }
 
 fn is_delta(id: FamilyId, shape: &Shape) -> bool {
     let family = id.family();
-    let counts = matches!(family.kind, Kind::Counter | Kind::Histogram);
+    let counts = matches!(family.kind, Kind::Counter | Kind::Histogram | Kind::Summary);
     let held_here = matches!(family.scope, Scope::Events | Scope::Exporter) || family.kind == Kind::Histogram;
     match shape.temporality {
         Temporality::Cumulative => false,
@@ -367,11 +383,16 @@ fn is_delta(id: FamilyId, shape: &Shape) -> bool {
 /// Values of a family at the last push, by identity and extra labels.
 type Known<'a, V> = HashMap<(&'a [u8], &'a [u8]), V>;
 
+/// As what a family's rows are told.
+struct As<'a> {
+    instrument: &'a Instrument,
+    attributes: Attributes,
+}
+
 struct FamilyWriter<'a> {
     source: &'a Source<'a>,
     shape: &'a Shape,
     id: FamilyId,
-    data: Data,
     time: Nanos,
     /// Rows in the order in which they are written, by group.
     order: Vec<(u32, u32)>,
@@ -380,6 +401,7 @@ struct FamilyWriter<'a> {
     /// When the last push was, in delta mode.
     last_push: Option<Nanos>,
     known: Known<'a, f64>,
+    known_sums: Known<'a, &'a SumRow>,
     known_histograms: Known<'a, &'a Histogram>,
 }
 
@@ -393,17 +415,18 @@ impl<'a> FamilyWriter<'a> {
         before: Option<&'a Collection>,
     ) -> Self {
         let delta = is_delta(id, shape);
-        let (mut known, mut known_histograms) = (HashMap::new(), HashMap::new());
+        let (mut known, mut known_sums, mut known_histograms) = (HashMap::new(), HashMap::new(), HashMap::new());
         let before = before.filter(|_| delta);
         if let Some(samples) = before.map(|c| &c.samples) {
             let key = |entity, extra| (samples.entity_text(entity), samples.extra_text(extra));
             let table = samples.table(id);
             let rows = table.rows.iter().enumerate();
             known = rows.map(|(i, r)| (key(r.entity, r.extra), counted(samples, id, i, r.value))).collect();
+            known_sums = table.sums.iter().map(|r| (key(r.entity, r.extra), r)).collect();
             known_histograms = table.hists.iter().map(|r| (key(r.entity, r.extra), samples.histogram(r))).collect();
         }
         let last_push = before.map(|c| c.snapshot.wall);
-        Self { source, shape, id, data: data(id), time, order, at: 0, delta, last_push, known, known_histograms }
+        Self { source, shape, id, time, order, at: 0, delta, last_push, known, known_sums, known_histograms }
     }
 
     /// The next row, if it is of this group.
@@ -411,25 +434,32 @@ impl<'a> FamilyWriter<'a> {
         self.order.get(self.at).filter(|(g, _)| *g == group).map(|(_, row)| *row as usize)
     }
 
-    fn row(&self, row: usize, requests: &mut Requests) {
+    fn row(&self, row: usize, told: &As, requests: &mut Requests) {
         let samples = &self.source.collection.samples;
         let table = samples.table(self.id);
         let sums = row.wrapping_sub(table.rows.len());
         let hists = sums.wrapping_sub(table.sums.len());
         if let Some(r) = table.rows.get(row) {
             let value = counted(samples, self.id, row, self.converted(r.value));
-            if let Some((start, value)) = self.number(r.entity, r.extra, value) {
-                requests.point(|out| self.number_point(out, r.entity, r.extra, start, value));
-            }
+            self.number(
+                r.entity,
+                r.extra,
+                self.known.get(&self.key(r.entity, r.extra)).copied(),
+                value,
+                told,
+                requests,
+            );
         } else if let Some(r) = table.sums.get(sums) {
-            requests.point(|out| self.summary_point(out, r));
+            let part = |r: &SumRow| if told.instrument.data == Data::Count { r.count as f64 } else { r.sum };
+            let known = self.known_sums.get(&self.key(r.entity, r.extra)).map(|r| part(r));
+            self.number(r.entity, r.extra, known, part(r), told, requests);
         } else if let Some(r) = table.hists.get(hists) {
             let whole = samples.histogram(r);
             let Some((start, since)) = self.difference(r.entity, r.extra, whole) else { return };
             let h = since.as_ref().unwrap_or(whole);
             requests.point(|out| match self.shape.exponential {
-                true => self.exponential_point(out, r.entity, r.extra, start, h),
-                false => self.histogram_point(out, r.entity, r.extra, start, h),
+                true => self.exponential_point(out, r.entity, r.extra, start, h, told),
+                false => self.histogram_point(out, r.entity, r.extra, start, h, told),
             });
         }
     }
@@ -460,17 +490,18 @@ impl<'a> FamilyWriter<'a> {
         (samples.entity_text(entity), samples.extra_text(extra))
     }
 
-    /// Start and value; of the change since the last push in delta mode. A counter that is seen for the first time tells
-    /// nothing yet, unless it began after the last push; one that fell began anew.
-    fn number(&self, entity: Entity, extra: Extra, value: f64) -> Option<(Nanos, f64)> {
+    /// A value; the change since the last push in delta mode, when it had the `known` one. A counter that is seen for the
+    /// first time tells nothing yet, unless it began after the last push; one that fell began anew.
+    fn number(&self, entity: Entity, extra: Extra, known: Option<f64>, value: f64, told: &As, requests: &mut Requests) {
         let start = self.start(entity);
-        if !self.delta || self.source.ended {
-            return Some((start, value));
-        }
-        match (self.known.get(&self.key(entity, extra)), self.last_push) {
-            (Some(old), Some(at)) if *old <= value => Some((at, value - old)),
+        let change = match (known, self.last_push) {
+            _ if !self.delta || self.source.ended => Some((start, value)),
+            (Some(old), Some(at)) if old <= value => Some((at, value - old)),
             (Some(_), _) => Some((start, value)),
             (None, _) => self.is_new(start).then_some((start, value)),
+        };
+        if let Some((start, value)) = change {
+            requests.point(|out| self.number_point(out, entity, extra, start, value, told));
         }
     }
 
@@ -493,9 +524,9 @@ impl<'a> FamilyWriter<'a> {
         }
     }
 
-    fn times(&self, out: &mut Vec<u8>, start: Nanos) {
+    fn times(&self, out: &mut Vec<u8>, start: Nanos, told: &As) {
         // A gauge has no beginning.
-        if self.data != Data::Gauge && start > 0 {
+        if told.instrument.data != Data::Gauge && start > 0 {
             fixed64(out, 2, start as u64);
         }
         fixed64(out, 3, self.time as u64);
@@ -508,15 +539,14 @@ impl<'a> FamilyWriter<'a> {
         }
     }
 
-    fn attributes(&self, out: &mut Vec<u8>, field: u64, entity: Entity, extra: Extra) {
-        let family = self.id.family();
-        for (key, value) in family.otel_attributes {
+    fn attributes(&self, out: &mut Vec<u8>, field: u64, entity: Entity, extra: Extra, told: &As) {
+        for (key, value) in told.attributes {
             attribute(out, field, key, value);
         }
-        let machine = family.otel_system().filter(|_| entity.index().is_some_and(|e| self.source.machine == Some(e)));
-        if let Some((_, more)) = machine {
-            more.iter().for_each(|(key, value)| attribute(out, field, key, value));
-        } else if let (Identity::Attributes, Some(e)) = (self.shape.identity, entity.index()) {
+        let is_machine = entity.index().is_some_and(|e| self.source.machine == Some(e));
+        // That it is the machine is in the name.
+        let named = is_machine && self.id.family().otel_system.is_some();
+        if let (Identity::Attributes, Some(e), false) = (self.shape.identity, entity.index(), named) {
             match field {
                 NUMBER_ATTRIBUTES => out.extend_from_slice(self.source.told(e)),
                 _ => self.source.identity(out, field, e),
@@ -525,7 +555,18 @@ impl<'a> FamilyWriter<'a> {
         let labels = self.source.collection.samples.labels(Entity::NONE, extra);
         // Which container it is has been told.
         for (label, value) in labels.filter(|(label, _)| *label != "container_id" || entity == Entity::NONE) {
-            self.label(out, field, label, value);
+            match named {
+                true => self.system_label(out, field, label, value, &told.instrument.name),
+                false => self.label(out, field, label, value),
+            }
+        }
+    }
+
+    fn system_label(&self, out: &mut Vec<u8>, field: u64, label: &str, value: &str, name: &str) {
+        match catalog::system_attribute(name, label) {
+            key @ "network.connection.state" => attribute(out, field, key, catalog::connection_state(value)),
+            key if key != label => attribute(out, field, key, value),
+            _ => self.label(out, field, label, value),
         }
     }
 
@@ -544,20 +585,13 @@ impl<'a> FamilyWriter<'a> {
         }
     }
 
-    fn summary_point(&self, out: &mut Vec<u8>, r: &SumRow) {
-        self.times(out, self.start(r.entity));
-        if !self.source.ended {
-            fixed64(out, 4, r.count);
-            double(out, 5, r.sum);
-        }
-        self.attributes(out, NUMBER_ATTRIBUTES, r.entity, r.extra);
-        self.flags(out, 8);
-    }
-
-    fn number_point(&self, out: &mut Vec<u8>, entity: Entity, extra: Extra, start: Nanos, value: f64) {
-        self.times(out, start);
-        let family = self.id.family();
-        let whole = family.unit == Unit::Bytes || (family.unit == Unit::Count && self.data != Data::Gauge);
+    fn number_point(&self, out: &mut Vec<u8>, entity: Entity, extra: Extra, start: Nanos, value: f64, told: &As) {
+        self.times(out, start, told);
+        let whole = match self.id.family().unit {
+            Unit::Bytes => true,
+            Unit::Count => told.instrument.data != Data::Gauge,
+            _ => told.instrument.data == Data::Count,
+        };
         if !self.source.ended {
             if whole && value.fract() == 0.0 && value.abs() < i64::MAX as f64 {
                 fixed64(out, 6, value as i64 as u64);
@@ -565,12 +599,12 @@ impl<'a> FamilyWriter<'a> {
                 double(out, 4, value);
             }
         }
-        self.attributes(out, NUMBER_ATTRIBUTES, entity, extra);
+        self.attributes(out, NUMBER_ATTRIBUTES, entity, extra, told);
         self.flags(out, 8);
     }
 
-    fn histogram_point(&self, out: &mut Vec<u8>, entity: Entity, extra: Extra, start: Nanos, h: &Histogram) {
-        self.times(out, start);
+    fn histogram_point(&self, out: &mut Vec<u8>, entity: Entity, extra: Extra, start: Nanos, h: &Histogram, told: &As) {
+        self.times(out, start, told);
         if !self.source.ended {
             fixed64(out, 4, h.count);
             double(out, 5, h.sum);
@@ -578,13 +612,21 @@ impl<'a> FamilyWriter<'a> {
             packed(out, 7, h.bounds.iter().map(|b| b.to_bits()));
             self.exemplars(out, 8, h);
         }
-        self.attributes(out, 9, entity, extra);
+        self.attributes(out, 9, entity, extra, told);
         self.flags(out, 10);
     }
 
-    fn exponential_point(&self, out: &mut Vec<u8>, entity: Entity, extra: Extra, start: Nanos, h: &Histogram) {
-        self.attributes(out, 1, entity, extra);
-        self.times(out, start);
+    fn exponential_point(
+        &self,
+        out: &mut Vec<u8>,
+        entity: Entity,
+        extra: Extra,
+        start: Nanos,
+        h: &Histogram,
+        told: &As,
+    ) {
+        self.attributes(out, 1, entity, extra, told);
+        self.times(out, start, told);
         if !self.source.ended {
             fixed64(out, 4, h.count);
             double(out, 5, h.sum);
