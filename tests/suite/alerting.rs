@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::common::skip;
 use crate::e2e::disk_of;
-use crate::live::{Docker, DockerContainer, Exporter, IMAGE, http, wait_for, which};
+use crate::live::{Docker, DockerContainer, Exporter, IMAGE, http, on_a_free_port, wait_for, which};
 use crate::prometheus::{self, Prometheus};
 
 /// A minute becomes a second.
@@ -22,7 +22,7 @@ const SCALE: f64 = 1.0 / 60.0;
 struct Alertmanager {
     child: Child,
     address: SocketAddr,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Alertmanager {
@@ -37,6 +37,11 @@ impl Alertmanager {
 
     /// Starts one with our configuration, in a hurry, whose messages go to `receiver`.
     fn start(program: &Path, receiver: Option<SocketAddr>) -> Self {
+        on_a_free_port(|address| Self::try_start(program, receiver, address))
+    }
+
+    /// None when it ended because another program has the port.
+    fn try_start(program: &Path, receiver: Option<SocketAddr>, address: SocketAddr) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let ours = generate::artifacts(Kind::Alertmanager, &Settings::default());
         let mut config = ours[0].content.clone();
@@ -48,22 +53,25 @@ impl Alertmanager {
             config = config.replace("127.0.0.1:9099", &receiver.to_string());
         }
         std::fs::write(dir.path().join("alertmanager.yml"), config).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
         let child = Command::new(program)
             .current_dir(dir.path())
             .args(["--config.file=alertmanager.yml", "--storage.path=data", "--cluster.listen-address="])
             .arg(format!("--web.listen-address={address}"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
             .spawn()
             .unwrap();
-        let manager = Self { child, address, _dir: dir };
-        wait_for("Alertmanager to be ready", Duration::from_secs(30), || {
-            http(address, "GET", "/-/ready", &[], &[]).filter(|r| r.status == 200)
+        let mut manager = Self { child, address, dir };
+        let is_ready = wait_for("Alertmanager to be ready", Duration::from_secs(60), || {
+            if let Some(status) = manager.child.try_wait().unwrap() {
+                let log = std::fs::read_to_string(manager.dir.path().join("log")).unwrap_or_default();
+                assert!(log.contains("address already in use"), "Alertmanager ended with {status}:\n{log}");
+                return Some(false);
+            }
+            http(address, "GET", "/-/ready", &[], &[]).filter(|r| r.status == 200).map(|_| true)
         });
-        manager
+        is_ready.then_some(manager)
     }
 }
 
@@ -107,7 +115,7 @@ fn receiver() -> (SocketAddr, Receiver<Value>) {
 
 /// Waits for a message about the alert with this status that names the container.
 fn message(messages: &Receiver<Value>, status: &str, alert: &str, container: &str) -> Value {
-    let deadline = Instant::now() + Duration::from_secs(90);
+    let deadline = Instant::now() + Duration::from_secs(180);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let group = messages.recv_timeout(left).unwrap_or_else(|_| panic!("no {status} {alert} for {container}"));
@@ -135,7 +143,7 @@ impl Busy {
         };
         let server = run(&[], "sleep 3600 | nc -l -p 7000 > /dev/null");
         let address =
-            wait_for("an address", Duration::from_secs(10), || Some(server.address()).filter(|a| !a.is_empty()));
+            wait_for("an address", Duration::from_secs(60), || Some(server.address()).filter(|a| !a.is_empty()));
         // Again until the server listens.
         let talk = "(while echo hello; do sleep 0.2; done)";
         let client = run(&[], &format!("while :; do {talk} | nc {address} 7000; sleep 0.2; done"));
@@ -216,7 +224,7 @@ fn end_to_end(program: &Path) {
     assert!(annotation("dashboard_url").contains(&format!("&var-container={}&", wasteful.name)), "{fired}");
 
     let mut empty = Vec::new();
-    let deadline = Instant::now() + Duration::from_secs(40);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while Instant::now() < deadline {
         empty = unexplained(&prometheus, &settings);
         if empty.is_empty() {

@@ -23,6 +23,18 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut poll: impl FnMut() -> Option
     }
 }
 
+/// Starts a server on a port that was free a moment ago; on another one when `start` tells that it was taken meanwhile.
+#[track_caller]
+pub fn on_a_free_port<T>(mut start: impl FnMut(SocketAddr) -> Option<T>) -> T {
+    for _ in 0..5 {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap();
+        if let Some(server) = start(address) {
+            return server;
+        }
+    }
+    panic!("five ports that were free were taken");
+}
+
 /// Where a program is, if it is installed.
 pub fn which(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
@@ -183,8 +195,12 @@ impl Exporter {
     /// As [`Exporter::start`], with these environment variables.
     #[track_caller]
     pub fn start_in(args: &[&str], env: &[(&str, &str)]) -> Exporter {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        on_a_free_port(|address| Self::try_start(args, env, address))
+    }
+
+    /// None when it ended because another program has the port.
+    #[track_caller]
+    fn try_start(args: &[&str], env: &[(&str, &str)], address: SocketAddr) -> Option<Exporter> {
         let log = tempfile::tempfile().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_kina-exporter"))
             .args(args)
@@ -197,13 +213,15 @@ impl Exporter {
             .spawn()
             .unwrap();
         let mut exporter = Exporter { child, log, address };
-        wait_for("the exporter to be ready", Duration::from_secs(20), || {
+        let is_ready = wait_for("the exporter to be ready", Duration::from_secs(60), || {
             if let Some(status) = exporter.child.try_wait().unwrap() {
-                panic!("the exporter ended with {status}:\n{}", exporter.log());
+                let log = exporter.log();
+                assert!(log.contains("cannot listen"), "the exporter ended with {status}:\n{log}");
+                return Some(false);
             }
-            exporter.try_get("/-/ready", &[]).filter(|r| r.status == 200)
+            exporter.try_get("/-/ready", &[]).filter(|r| r.status == 200).map(|_| true)
         });
-        exporter
+        is_ready.then_some(exporter)
     }
 
     /// Starts it so that it sees the test engine's containers.

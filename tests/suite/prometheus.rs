@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::common::skip;
-use crate::live::{Docker, Exporter, http, wait_for, which};
+use crate::common::{not_packaged, skip};
+use crate::live::{Docker, Exporter, http, on_a_free_port, wait_for, which};
 
 pub struct Prometheus {
     child: Child,
     pub address: SocketAddr,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// The Prometheus that is installed; None (and a word why) where there is none.
@@ -27,7 +27,7 @@ pub fn installed() -> Option<PathBuf> {
 pub fn version_3() -> Option<PathBuf> {
     let named = std::env::var_os("KINA_PROMETHEUS_3").map(PathBuf::from);
     if named.is_none() {
-        eprintln!("skipped: KINA_PROMETHEUS_3 names no Prometheus 3");
+        not_packaged("KINA_PROMETHEUS_3 names no Prometheus 3, and Debian has none");
     }
     named
 }
@@ -45,10 +45,13 @@ impl Prometheus {
 
     /// Starts this one with this configuration.
     pub fn run(program: &Path, flags: &[&str], config: &str) -> Prometheus {
+        on_a_free_port(|address| Self::try_run(program, flags, config, address))
+    }
+
+    /// None when it ended because another program has the port.
+    fn try_run(program: &Path, flags: &[&str], config: &str, address: SocketAddr) -> Option<Prometheus> {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
         let child = Command::new(program)
             .current_dir(dir.path())
             .args(["--config.file=prometheus.yml", "--storage.tsdb.path=data"])
@@ -59,11 +62,16 @@ impl Prometheus {
             .stderr(std::fs::File::create(dir.path().join("log")).unwrap())
             .spawn()
             .unwrap();
-        let prometheus = Prometheus { child, address, _dir: dir };
-        wait_for("Prometheus to be ready", Duration::from_secs(30), || {
-            http(address, "GET", "/-/ready", &[], &[]).filter(|r| r.status == 200)
+        let mut prometheus = Prometheus { child, address, dir };
+        let is_ready = wait_for("Prometheus to be ready", Duration::from_secs(60), || {
+            if let Some(status) = prometheus.child.try_wait().unwrap() {
+                let log = std::fs::read_to_string(prometheus.dir.path().join("log")).unwrap_or_default();
+                assert!(log.contains("address already in use"), "Prometheus ended with {status}:\n{log}");
+                return Some(false);
+            }
+            http(address, "GET", "/-/ready", &[], &[]).filter(|r| r.status == 200).map(|_| true)
         });
-        prometheus
+        is_ready.then_some(prometheus)
     }
 
     /// The result of an instant query.
@@ -104,13 +112,13 @@ fn encode(text: &str) -> String {
 fn scraped_with(program: &Path, flags: &[&str], global: &str, native: bool) {
     let Some(docker) = Docker::get() else { return };
     let server = docker.run(&[], &["sh", "-c", "tail -f /dev/null | nc -l -p 7000 > /dev/null"]);
-    let address = wait_for("an address", Duration::from_secs(10), || Some(server.address()).filter(|a| !a.is_empty()));
+    let address = wait_for("an address", Duration::from_secs(60), || Some(server.address()).filter(|a| !a.is_empty()));
     let script = format!("(echo hello; sleep 3600) | nc {address} 7000");
     let client = docker.run(&["--cpus=0.5", "-m", "64m"], &["sh", "-c", &script]);
     let exporter = Exporter::with_docker(docker, &[]);
     let prometheus = Prometheus::start(program, exporter.address, flags, global, "");
     let selector = format!("{{name=\"{}\"}}", client.name);
-    wait_for("two scrapes", Duration::from_secs(30), || {
+    wait_for("two scrapes", Duration::from_secs(60), || {
         prometheus.value(&format!("count_over_time(container_last_seen{selector}[1m])")).filter(|n| *n >= 2.0)
     });
     let target = prometheus.target();
@@ -121,7 +129,7 @@ fn scraped_with(program: &Path, flags: &[&str], global: &str, native: bool) {
     // No timestamps: the sample's time is the scrape's, and staleness works.
     let rtt = format!("kina_container_network_rtt_seconds{selector}");
     if native {
-        let count = wait_for("a native histogram", Duration::from_secs(20), || {
+        let count = wait_for("a native histogram", Duration::from_secs(60), || {
             prometheus.value(&format!("histogram_count({rtt})")).filter(|n| *n >= 1.0)
         });
         assert!(count >= 1.0);
@@ -129,11 +137,11 @@ fn scraped_with(program: &Path, flags: &[&str], global: &str, native: bool) {
         assert!(quantile > 0.0 && quantile < 0.5, "{quantile}");
     } else {
         let bucket = format!("histogram_quantile(0.5, kina_container_network_rtt_seconds_bucket{selector})");
-        let quantile = wait_for("a classic histogram", Duration::from_secs(20), || prometheus.value(&bucket));
+        let quantile = wait_for("a classic histogram", Duration::from_secs(60), || prometheus.value(&bucket));
         assert!(quantile > 0.0 && quantile < 0.5, "{quantile}");
     }
     drop(client);
-    wait_for("the series to end with the container", Duration::from_secs(20), || {
+    wait_for("the series to end with the container", Duration::from_secs(60), || {
         prometheus.query(&format!("container_last_seen{selector}")).is_empty().then_some(())
     });
 }
