@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -172,10 +172,15 @@ async fn within<T>(limit: Duration, f: impl Future<Output = Result<T, Trouble>>)
 }
 
 async fn whole(mut answer: Answer) -> Result<Bytes, Trouble> {
+    let too_long = || Trouble::BadAnswer(format!("longer than {MAX_BODY} bytes"));
+    // Said beforehand: nothing of it needs to be read, for which a busy machine may take longer than the time limit.
+    if answer.body.size_hint().lower() > MAX_BODY as u64 {
+        return Err(too_long());
+    }
     let mut all = BytesMut::new();
     while let Some(data) = next_data(&mut answer).await? {
         if all.len() + data.len() > MAX_BODY {
-            return Err(Trouble::BadAnswer(format!("longer than {MAX_BODY} bytes")));
+            return Err(too_long());
         }
         all.extend_from_slice(&data);
     }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -135,6 +135,9 @@ pub(super) struct Link {
     pub source: Arc<str>,
     pub timeout: Duration,
     connected: AtomicBool,
+    /// Boot clock: what is not needed is not asked for until then, in this session or the next. Such a question may have ended
+    /// the last one.
+    pub spared: AtomicI64,
     answers: Arc<Mutex<BTreeMap<PathBuf, Answer>>>,
     /// Held until the daemon has been heard of for the first time.
     first: Mutex<Option<super::Pending>>,
@@ -250,6 +253,7 @@ async fn supervise<F>(
                 socket,
                 timeout: source.timeout,
                 connected: AtomicBool::new(false),
+                spared: AtomicI64::new(0),
                 answers: answers.clone(),
                 first: Mutex::new(first.take()),
             });

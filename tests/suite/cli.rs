@@ -1,11 +1,12 @@
 //! The binary as a person runs it: commands, exit status, reload and signals.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use super::common;
+use super::live::{LIMIT, listening_at};
 
 /// The binary with nothing of this machine in its sight.
 fn binary(args: &[&str]) -> Command {
@@ -120,15 +121,13 @@ fn check_tells_what_is_wrong_and_what_is_there() {
 /// A serving binary whose log is read line by line.
 struct Serving {
     child: Child,
-    address: String,
+    address: SocketAddr,
     log: std::sync::mpsc::Receiver<String>,
 }
 
 impl Serving {
     fn start(args: &[&str]) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap().port();
-        let address = format!("127.0.0.1:{port}");
-        let mut child = binary(&[&QUIET[..], args, &["--web.listen-address", &address]].concat())
+        let mut child = binary(&[&QUIET[..], args, &["--web.listen-address", "127.0.0.1:0"]].concat())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -138,13 +137,13 @@ impl Serving {
             use std::io::BufRead;
             stderr.lines().map_while(Result::ok).for_each(|l| drop(tell.send(l)));
         });
-        let serving = Self { child, address, log };
-        serving.wait_for_line("listening");
+        let mut serving = Self { child, address: ([127, 0, 0, 1], 0).into(), log };
+        serving.address = listening_at(&serving.wait_for_line("listening")).expect("an address");
         serving
     }
 
     fn wait_for_line(&self, what: &str) -> String {
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + LIMIT;
         let mut seen = Vec::new();
         while let Ok(line) = self.log.recv_timeout(end.saturating_duration_since(Instant::now())) {
             if line.contains(what) {
@@ -156,8 +155,8 @@ impl Serving {
     }
 
     fn request(&self, method: &str, path: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
         write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -230,8 +229,8 @@ fn a_signal_finishes_what_is_in_flight_and_ends_with_status_0() {
     for signal in ["-TERM", "-INT"] {
         let mut s = Serving::start(&[]);
         // A request whose head is still on its way when the signal comes.
-        let mut stream = TcpStream::connect(&s.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut stream = TcpStream::connect(s.address).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
         let mut first = [0; 1];
         stream.read_exact(&mut first).unwrap();
@@ -240,7 +239,7 @@ fn a_signal_finishes_what_is_in_flight_and_ends_with_status_0() {
         let mut rest = String::new();
         stream.read_to_string(&mut rest).unwrap();
         assert!(rest.starts_with("TTP/1.1 200") && rest.contains("kina_scrape_collector_success"), "{signal}: {rest}");
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + LIMIT;
         let status = loop {
             if let Some(status) = s.child.try_wait().unwrap() {
                 break status;

@@ -570,7 +570,7 @@ impl Group {
         let is_in = |f: &std::path::PathBuf| {
             std::fs::read_to_string(f.join("cgroup.procs")).is_ok_and(|procs| procs.lines().any(|l| l == pid))
         };
-        crate::live::wait_for("a process in its cgroups", std::time::Duration::from_secs(10), || {
+        crate::live::wait_for("a process in its cgroups", crate::live::LIMIT, || {
             self.folders.iter().all(is_in).then_some(())
         });
         shell
@@ -640,7 +640,7 @@ fn without_counters_switches_are_those_of_the_threads() {
     let kind = |c: &Collection, kind: &str| value(c, catalog::CONTEXT_SWITCHES, &group.path, &[("kind", kind)]);
     let mut last = 0.0;
     for _ in 0..3 {
-        let c = crate::live::wait_for("its processes", std::time::Duration::from_secs(5), || {
+        let c = crate::live::wait_for("its processes", crate::live::LIMIT, || {
             let c = rig.collect();
             kind(&c, "voluntary").is_some_and(|n| n > last).then_some(c)
         });
@@ -673,7 +673,7 @@ fn a_process_under_a_known_pid_is_opened_anew() {
         common::skip("no pid can be had again here");
         return;
     };
-    crate::live::wait_for("what the second process reads", std::time::Duration::from_secs(5), || {
+    crate::live::wait_for("what the second process reads", crate::live::LIMIT, || {
         (read(&rig.collect()) >= Some(8e6)).then_some(())
     });
 }

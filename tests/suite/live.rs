@@ -35,6 +35,16 @@ pub fn on_a_free_port<T>(mut start: impl FnMut(SocketAddr) -> Option<T>) -> T {
     panic!("five ports that were free were taken");
 }
 
+/// How long a test waits for what must come: long, since a busy machine must not fail it.
+pub const LIMIT: Duration = Duration::from_secs(90);
+
+/// The address in the log line that tells of a listener: a port that is chosen beforehand may be another's by then.
+pub fn listening_at(line: &str) -> Option<SocketAddr> {
+    let (_, address) = line.split_once("listening").and_then(|(_, rest)| rest.split_once("127.0.0.1:"))?;
+    let port: String = address.chars().take_while(char::is_ascii_digit).collect();
+    Some(SocketAddr::from(([127, 0, 0, 1], port.parse().ok()?)))
+}
+
 /// Where a program is, if it is installed.
 pub fn which(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
@@ -195,16 +205,10 @@ impl Exporter {
     /// As [`Exporter::start`], with these environment variables.
     #[track_caller]
     pub fn start_in(args: &[&str], env: &[(&str, &str)]) -> Exporter {
-        on_a_free_port(|address| Self::try_start(args, env, address))
-    }
-
-    /// None when it ended because another program has the port.
-    #[track_caller]
-    fn try_start(args: &[&str], env: &[(&str, &str)], address: SocketAddr) -> Option<Exporter> {
         let log = tempfile::tempfile().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_kina-exporter"))
             .args(args)
-            .arg(format!("--web.listen-address={address}"))
+            .arg("--web.listen-address=127.0.0.1:0")
             .env_remove("KINA_CONFIG_FILE")
             .envs(env.iter().copied())
             .stdin(Stdio::null())
@@ -212,16 +216,15 @@ impl Exporter {
             .stderr(log.try_clone().unwrap())
             .spawn()
             .unwrap();
-        let mut exporter = Exporter { child, log, address };
-        let is_ready = wait_for("the exporter to be ready", Duration::from_secs(60), || {
+        let mut exporter = Exporter { child, log, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        wait_for("the exporter to be ready", LIMIT, || {
             if let Some(status) = exporter.child.try_wait().unwrap() {
-                let log = exporter.log();
-                assert!(log.contains("cannot listen"), "the exporter ended with {status}:\n{log}");
-                return Some(false);
+                panic!("the exporter ended with {status}:\n{}", exporter.log());
             }
-            exporter.try_get("/-/ready", &[]).filter(|r| r.status == 200).map(|_| true)
+            exporter.address = exporter.log().lines().find_map(listening_at)?;
+            exporter.try_get("/-/ready", &[]).filter(|r| r.status == 200)
         });
-        is_ready.then_some(exporter)
+        exporter
     }
 
     /// Starts it so that it sees the test engine's containers.
@@ -282,8 +285,8 @@ pub struct Response {
 
 /// One HTTP/1.1 request with a connection of its own; chunked bodies are put together.
 pub fn http(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Option<Response> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
+    let mut stream = TcpStream::connect_timeout(&address, LIMIT).ok()?;
+    stream.set_read_timeout(Some(LIMIT)).ok()?;
     let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));

@@ -11,6 +11,7 @@ pub mod wire;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use prost::Message;
 use tokio::sync::mpsc;
@@ -30,7 +31,7 @@ const MOBY: &str = "moby";
 /// Images change only by their name, and rarely; this many are remembered.
 const MAX_IMAGES: usize = 1000;
 /// A containerd that gave no answer about an image is not asked about any for so long: what it hides there must not hide
-/// containers, which are shown one after the other.
+/// containers, which are shown one after the other. For the same reason it is asked over a connection of their own.
 const IMAGES_REST: Nanos = 60 * SECOND;
 
 /// A task or snapshot is made within this after it was asked for; what lies further apart is no evidence.
@@ -68,7 +69,7 @@ async fn run(link: &Arc<Link>) -> Result<(), Trouble> {
         hierarchies: Hierarchies::find(&ctx.root),
         api,
         images: HashMap::new(),
-        images_rest: 0,
+        images_api: None,
         known: HashMap::new(),
     };
     session.list().await?;
@@ -108,8 +109,7 @@ struct Session {
     api: Api,
     hierarchies: Hierarchies,
     images: HashMap<(String, String), ImageFacts>,
-    /// Boot clock: images are not asked for until then.
-    images_rest: Nanos,
+    images_api: Option<Api>,
     /// By id: what events need of containers that the directory does not have (yet, any more).
     known: HashMap<String, Known>,
 }
@@ -203,15 +203,16 @@ impl Session {
             return facts.clone();
         }
         let now = self.link.ctx().root.clock.boot();
-        if now < self.images_rest {
+        if now < self.link.spared.load(Ordering::Relaxed) {
             return ImageFacts::default();
         }
-        let facts = match identify::image(&self.api, namespace, name).await {
+        let facts = match self.ask_for_image(namespace, name).await {
             Ok(Some(facts)) => facts,
             Ok(None) => return ImageFacts::default(),
             Err(error) => {
                 tracing::warn!(image = name, %error, "containerd tells nothing of its images");
-                self.images_rest = now + IMAGES_REST;
+                self.link.spared.store(now + IMAGES_REST, Ordering::Relaxed);
+                self.images_api = None;
                 return ImageFacts::default();
             }
         };
@@ -220,6 +221,16 @@ impl Session {
         }
         self.images.insert(key, facts.clone());
         facts
+    }
+
+    async fn ask_for_image(&mut self, namespace: &str, name: &str) -> Result<Option<ImageFacts>, Trouble> {
+        let api = match self.images_api.take() {
+            Some(api) => api,
+            None => Api::connect(&self.link.ctx().root, &self.link.socket, self.link.timeout).await?,
+        };
+        let answer = identify::image(&api, namespace, name).await;
+        self.images_api = Some(api);
+        answer
     }
 
     async fn event(&mut self, envelope: wire::Envelope) -> Result<(), Trouble> {

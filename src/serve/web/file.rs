@@ -106,28 +106,27 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<WebFile, WebError> {
         http2: http.http2.unwrap_or(true),
         headers: headers(http.headers.unwrap_or_default(), &place)?,
         users: users(basic_auth_users.unwrap_or_default(), &place)?,
-        rate: rate(rate_limit.unwrap_or_default(), &place)?,
+        rate: rate(rate_limit.unwrap_or_default(), &place, &mut notes)?,
         notes,
     })
 }
 
 fn tls(section: TlsSection, place: &Place<'_>, notes: &mut Vec<String>) -> Result<Option<Tls>, WebError> {
     let client_auth = client_auth(section.client_auth_type.as_ref(), place)?;
-    let cert = source("cert", section.cert, section.cert_file, place)?;
-    let key = source("key", section.key, section.key_file, place)?;
-    let client_ca = source("client_ca", section.client_ca, section.client_ca_file, place)?;
+    let cert = source("cert", section.cert, section.cert_file, place, notes);
+    let key = source("key", section.key, section.key_file, place, notes);
+    let client_ca = source("client_ca", section.client_ca, section.client_ca_file, place, notes);
     let (Some(cert), Some(key)) = (cert.clone(), key.clone()) else {
-        let nothing = cert.is_none()
-            && key.is_none()
-            && client_ca.is_none()
-            && section.client_auth_type.is_none()
-            && section.client_allowed_sans.is_none()
-            && section.min_version.is_none()
-            && section.max_version.is_none()
-            && section.cipher_suites.is_none()
-            && section.curve_preferences.is_none();
+        let asked = cert.is_some() || key.is_some() || client_ca.is_some() || section.client_auth_type.is_some();
         let missing = if cert.is_none() { "cert or cert_file" } else { "key or key_file" };
-        return if nothing { Ok(None) } else { Err(place.whole(format!("tls_server_config: {missing} is missing"))) };
+        if asked || section.client_allowed_sans.is_some() {
+            return Err(place.whole(format!("tls_server_config: {missing} is missing")));
+        }
+        let of_tls = [section.min_version.as_ref(), section.max_version.as_ref()];
+        for value in of_tls.into_iter().flatten() {
+            place.note(notes, value, format!("tls_server_config: {missing} is missing: all is served in the clear"));
+        }
+        return Ok(None);
     };
     if client_ca.is_some() && client_auth == ClientAuth::No {
         return Err(place.whole(
@@ -185,28 +184,29 @@ fn tls(section: TlsSection, place: &Place<'_>, notes: &mut Vec<String>) -> Resul
     }))
 }
 
-/// Inline or from a file, not both.
+/// Inline or from a file; of both the file, as with the toolkit.
 fn source(
     key: &str,
     inline: Option<Spanned<String>>,
     file: Option<Spanned<String>>,
     place: &Place<'_>,
-) -> Result<Option<Source>, WebError> {
+    notes: &mut Vec<String>,
+) -> Option<Source> {
     // Empty is unset, as it is with the toolkit.
     let inline = inline.filter(|s| !s.value.is_empty());
     let file = file.filter(|s| !s.value.is_empty());
+    if let (Some(inline), Some(_)) = (&inline, &file) {
+        place.note(notes, inline, format!("tls_server_config: {key} is passed over: {key}_file is set, too; keep one"));
+    }
     match (inline, file) {
-        (Some(_), Some(file)) => {
-            Err(place.at(&file, format!("tls_server_config: {key} and {key}_file are both set; keep one")))
-        }
-        (Some(inline), None) => Ok(Some(Source::Inline { pem: inline.value, line: inline.referenced.line() })),
-        (None, Some(file)) => {
+        (_, Some(file)) => {
             let line = file.referenced.line();
             // From the folder of the configuration file, not of whoever started the exporter.
             let path = place.0.parent().unwrap_or(Path::new("")).join(PathBuf::from(file.value));
-            Ok(Some(Source::File { path, line }))
+            Some(Source::File { path, line })
         }
-        (None, None) => Ok(None),
+        (Some(inline), None) => Some(Source::Inline { pem: inline.value, line: inline.referenced.line() }),
+        (None, None) => None,
     }
 }
 
@@ -342,12 +342,12 @@ fn users(section: BTreeMap<String, Spanned<String>>, place: &Place<'_>) -> Resul
     Ok(users)
 }
 
-fn rate(section: RateSection, place: &Place<'_>) -> Result<Option<Rate>, WebError> {
+fn rate(section: RateSection, place: &Place<'_>, notes: &mut Vec<String>) -> Result<Option<Rate>, WebError> {
     let Some(interval) = section.interval else {
-        return match section.burst {
-            Some(burst) => Err(place.at(&burst, "rate_limit: burst without interval; set interval, e.g. 1s")),
-            None => Ok(None),
-        };
+        if let Some(burst) = &section.burst {
+            place.note(notes, burst, "rate_limit: burst without interval limits nothing; set interval, e.g. 1s".into());
+        }
+        return Ok(None);
     };
     let Some(duration) = go_duration(&interval.value) else {
         return Err(place.at(
@@ -361,10 +361,11 @@ fn rate(section: RateSection, place: &Place<'_>) -> Result<Option<Rate>, WebErro
     if duration.is_zero() {
         return Ok(None);
     }
-    match section.burst.map_or(0, |b| b.value) {
-        0 => Err(place.at(&interval, "rate_limit: burst must be 1 or more, or no request at all would pass")),
-        burst => Ok(Some(Rate { interval: duration, burst })),
+    let burst = section.burst.map_or(0, |b| b.value);
+    if burst == 0 {
+        place.note(notes, &interval, "rate_limit: burst is 0, so that no request passes; set 1 or more".into());
     }
+    Ok(Some(Rate { interval: duration, burst }))
 }
 
 /// A duration as Go writes it: numbers with units, `1m30s`, `1.5h`; `0` needs none.
@@ -424,8 +425,6 @@ mod tests {
             ("http_server_config:\n  headers:\n    X-Frame-Options: x\n", &["web.yml:3", "deny, sameorigin"]),
             ("basic_auth_users:\n  al: secret\n", &["web.yml:2", "al", "htpasswd"]),
             ("rate_limit:\n  interval: soon\n", &["web.yml:2", "interval", "1m30s"]),
-            ("rate_limit: {interval: 1s}\n", &["web.yml:1", "burst"]),
-            ("rate_limit: {burst: 3}\n", &["web.yml:1", "interval"]),
         ] {
             let error = error(text);
             for part in parts {

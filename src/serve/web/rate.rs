@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::root::Nanos;
 
-/// A token every `interval`, `burst` of them at most. Neither is zero.
+/// A token every `interval`, `burst` of them at most: with 0 nothing passes, as with the Go library that exporters use.
+/// The interval is not zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::serve) struct Rate {
     pub interval: Duration,
@@ -60,6 +61,8 @@ mod tests {
         let other = Some(Rate { interval: Duration::from_secs(1), burst: 5 });
         assert_eq!((0..10).filter(|_| limiter.admits(other, now)).count(), 5, "a new limit starts full");
         assert!((0..100).all(|_| limiter.admits(None, now)));
+        let none = Some(Rate { interval: Duration::from_secs(1), burst: 0 });
+        assert!((0..100).all(|n| !limiter.admits(none, now + n * SECOND)), "no token ever");
     }
 
     #[test]

@@ -8,8 +8,8 @@ use kina_exporter::root::{Clock, Root};
 use kina_exporter::runtime::{EventKind, RuntimeKind};
 
 use super::fake::id;
-use super::seen::{LIMIT, Seen, nothing};
-use crate::live::{Docker, wait_for};
+use super::seen::{Seen, nothing};
+use crate::live::{Docker, LIMIT, wait_for};
 
 struct Tree {
     dir: tempfile::TempDir,

@@ -7,9 +7,9 @@ use std::time::Duration;
 use kina_exporter::root::Root;
 use kina_exporter::runtime::{EventKind, RuntimeKind};
 
-use super::seen::{LIMIT, Seen, nothing};
+use super::seen::{Seen, nothing};
 use crate::common::skip;
-use crate::live::{Docker, IMAGE, is_root, wait_for, which};
+use crate::live::{Docker, IMAGE, LIMIT, is_root, wait_for, which};
 
 pub struct Containerd {
     dir: tempfile::TempDir,
@@ -165,7 +165,7 @@ fn containerd_killed_and_started_again_is_found_again() {
     unsafe { libc::kill(c.pid as i32, libc::SIGKILL) };
     containerd.child = Containerd::spawn(containerd.dir.path());
     seen.wait_for_capability(RuntimeKind::Containerd, "yes");
-    wait_for("the dead one to go", Duration::from_secs(10), || seen.by_name(&goes).is_none().then_some(()));
+    wait_for("the dead one to go", LIMIT, || seen.by_name(&goes).is_none().then_some(()));
     assert!(seen.by_name(&stays).is_some());
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use kina_exporter::root::Root;
 use kina_exporter::runtime::{EventKind, RuntimeKind};
 
-use super::seen::{LIMIT, Seen, nothing};
-use crate::live::{Docker, Exporter, IMAGE, Scrape, wait_for};
+use super::seen::{Seen, nothing};
+use crate::live::{Docker, Exporter, IMAGE, LIMIT, Scrape, wait_for};
 
 fn see(docker: &Docker) -> Seen {
     let mut config = nothing();
@@ -214,15 +214,13 @@ fn two_hundred_come_and_go_and_none_is_missed_or_left() {
         assert_eq!(count(|e| matches!(e, EventKind::Exited { .. })), 1, "{events:?}");
         assert_eq!(count(|e| matches!(e, EventKind::Created)), 1, "{events:?}");
     }
-    wait_for("the last to go", Duration::from_secs(5), || {
-        seen.live().iter().all(|c| !ids.contains(&c.native_id)).then_some(())
-    });
+    wait_for("the last to go", LIMIT, || seen.live().iter().all(|c| !ids.contains(&c.native_id)).then_some(()));
     assert!(seen.by_name(&stays.name).is_some());
     // Of two hundred nothing is left: no series, no descriptor, no memory beyond what an allocator keeps of a hundred at once.
-    wait_for("the exporter to show the one that stays alone", Duration::from_secs(5), || {
+    wait_for("the exporter to show the one that stays alone", LIMIT, || {
         (shown_by(&exporter.scrape()) == BTreeSet::from([stays.id.clone()])).then_some(())
     });
-    wait_for("its descriptors to be closed", Duration::from_secs(5), || {
+    wait_for("its descriptors to be closed", LIMIT, || {
         exporter.scrape();
         (Held::by(exporter.pid()).descriptors <= before.descriptors + 2).then_some(())
     });

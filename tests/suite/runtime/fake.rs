@@ -19,7 +19,10 @@ pub enum Manner {
     Hang,
     DropInTheMiddle,
     Nonsense,
+    /// 100 MB, and says so beforehand.
     Huge,
+    /// More than anybody would read, without a word of how much.
+    Endless,
     Error500,
 }
 
@@ -89,12 +92,17 @@ impl Fake {
 
     /// Taken for a Docker or for a Podman.
     pub fn see_as(&self, runtime: RuntimeKind) -> Seen {
+        self.see_within(runtime, Duration::from_millis(700))
+    }
+
+    /// With a time limit for an answer.
+    pub fn see_within(&self, runtime: RuntimeKind, limit: Duration) -> Seen {
         let mut config = nothing();
         let of = &mut config.runtime;
         let source = if runtime == RuntimeKind::Podman { &mut of.podman } else { &mut of.docker };
         source.enabled = true;
         source.socket = Some("/docker.sock".into());
-        source.timeout = Duration::from_millis(700);
+        source.timeout = limit;
         Seen::start(Root::at(self.dir.path(), Clock::System), config)
     }
 
@@ -204,6 +212,11 @@ fn serve(mut stream: UnixStream, state: &Mutex<State>) -> std::io::Result<()> {
                 stream.write_all(&spaces)?;
             }
             stream.write_all(b"]")?;
+        }
+        Some(Manner::Endless) => {
+            write!(stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+            let spaces = vec![b' '; 1 << 20];
+            while chunk(&mut stream, &spaces).is_ok() {}
         }
         None if path.contains("/events") => listen(stream, state, &path)?,
         None => {

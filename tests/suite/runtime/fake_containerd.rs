@@ -126,7 +126,7 @@ impl FakeContainerd {
 
     /// To all who listen, as it is.
     pub fn send(&self, bytes: Bytes) {
-        crate::live::wait_for("a listener", super::seen::LIMIT, || {
+        crate::live::wait_for("a listener", crate::live::LIMIT, || {
             let mut state = self.lock();
             state.listeners.retain(|l| l.send(bytes.clone()).is_ok());
             (!state.listeners.is_empty()).then_some(())
@@ -182,7 +182,7 @@ async fn answer(
             return Ok(streamed(parts, Some(keep_open)));
         }
         Some(Manner::Nonsense) => vec![Ok(Frame::data(framed(b"\xff\xff nonsense \x0a\x7f")))],
-        Some(Manner::Huge) => {
+        Some(Manner::Huge | Manner::Endless) => {
             let size = 100 << 20;
             let mut head = BytesMut::from(&framed(&[])[..1]);
             head.put_u32(size as u32);

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
@@ -12,9 +11,9 @@ use kina_exporter::runtime::RuntimeKind;
 use prost::Message;
 use tonic::transport::{Channel, Endpoint};
 
-use super::seen::{LIMIT, Seen, nothing};
+use super::seen::{Seen, nothing};
 use crate::common::{Running, skip};
-use crate::live::{Docker, Exporter, IMAGE, is_root, wait_for, which};
+use crate::live::{Docker, Exporter, IMAGE, LIMIT, is_root, wait_for, which};
 
 /// The messages of `runtime.v1` that are used, with its field numbers.
 mod cri {
@@ -328,7 +327,7 @@ fn pods_are_shown_as_kubelet_names_them() {
     assert_eq!(of("container_cpu_usage_seconds_total", "agent"), ["", "agent"]);
 
     node.remove(&sandbox);
-    wait_for("the pod to go", Duration::from_secs(10), || {
+    wait_for("the pod to go", LIMIT, || {
         (seen.by_name(&sandbox).is_none() && seen.by_name(&app).is_none()).then_some(())
     });
 }

@@ -6,9 +6,9 @@ use std::process::{Child, Command, Output, Stdio};
 use kina_exporter::root::Root;
 use kina_exporter::runtime::{EventKind, RuntimeKind};
 
-use super::seen::{LIMIT, Seen, nothing};
+use super::seen::{Seen, nothing};
 use crate::common::skip;
-use crate::live::{Docker, IMAGE, is_root, wait_for, which};
+use crate::live::{Docker, IMAGE, LIMIT, is_root, wait_for, which};
 
 pub struct Podman {
     dir: tempfile::TempDir,

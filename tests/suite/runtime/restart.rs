@@ -2,15 +2,14 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use kina_exporter::root::Root;
 use kina_exporter::runtime::RuntimeKind;
 
 use super::containerd::Containerd;
-use super::seen::{LIMIT, Seen, nothing};
+use super::seen::{Seen, nothing};
 use crate::common::skip;
-use crate::live::{Docker, IMAGE, is_root, wait_for, which};
+use crate::live::{Docker, IMAGE, LIMIT, is_root, wait_for, which};
 
 struct Engine {
     dir: tempfile::TempDir,
@@ -123,5 +122,5 @@ fn an_engine_killed_under_load_is_found_again_without_ghosts() {
     });
     let out = engine.docker(&["rm", "-f", "load-0", "load-1", "load-2", "load-4", "load-5"]);
     assert!(out.status.success());
-    wait_for("none", Duration::from_secs(10), || seen.live().is_empty().then_some(()));
+    wait_for("none", LIMIT, || seen.live().is_empty().then_some(()));
 }

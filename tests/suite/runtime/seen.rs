@@ -1,16 +1,13 @@
 //! What a test sees of the runtimes' tasks: the directory, and all events.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kina_exporter::config::Config;
 use kina_exporter::root::Root;
 use kina_exporter::runtime::{Container, Context, Directory, Event, EventKind, RuntimeKind, Sources};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::live::wait_for;
-
-pub const LIMIT: Duration = Duration::from_secs(30);
+use crate::live::{LIMIT, wait_for};
 
 pub struct Seen {
     pub ctx: Context,

@@ -300,4 +300,9 @@ async fn the_rate_limit_and_headers_of_the_file() {
         codes.push(reply.status);
     }
     assert_eq!(codes, [200, 200, 200, 429, 429]);
+    // Without a burst nobody passes, here as with every exporter.
+    let site = setup(&authority.write("none.yml", "rate_limit: {interval: 1ms}\n")).start().await;
+    for _ in 0..3 {
+        assert_eq!(site.get("/-/healthy").await.status, 429);
+    }
 }

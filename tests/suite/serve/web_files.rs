@@ -26,7 +26,8 @@ const FILES: &[(&str, &[&str])] = &[
     ("duplicate_key.bad.yml", &[":3", "duplicate"]),
     ("cert_missing.bad.yml", &["tls_server_config", "cert or cert_file"]),
     ("key_missing.bad.yml", &["tls_server_config", "key or key_file"]),
-    ("cert_twice.bad.yml", &[":5", "cert and cert_file", "keep one"]),
+    ("cert_twice.good.yml", &[":3", "cert is passed over", "cert_file", "keep one"]),
+    ("version_without_cert.good.yml", &[":2", "cert or cert_file", "in the clear"]),
     ("cert_not_there.bad.yml", &[":2", "cert_file", "nowhere.pem"]),
     ("cert_inline_nonsense.bad.yml", &[":2", "cert", "BEGIN CERTIFICATE"]),
     ("key_is_a_certificate.bad.yml", &[":3", "key_file", "private key"]),
@@ -51,7 +52,8 @@ const FILES: &[(&str, &[&str])] = &[
     ("user_plain_password.bad.yml", &[":3", "bob", "bcrypt", "htpasswd"]),
     ("rate_limit_interval.bad.yml", &[":2", "interval", "1m30s"]),
     ("rate_limit_burst.bad.yml", &[":3", "burst"]),
-    ("rate_limit_no_burst.bad.yml", &[":2", "burst"]),
+    ("rate_limit_no_burst.good.yml", &[":2", "burst", "no request passes"]),
+    ("rate_limit_no_interval.good.yml", &[":2", "burst", "limits nothing"]),
 ];
 
 #[test]
