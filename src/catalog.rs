@@ -498,7 +498,7 @@ families! {
         absent "cgroup v2 before Linux 5.19" ;
     MEMORY_KERNEL_USAGE = Gauge Container Memory "container_memory_kernel_usage" [] Bytes
         "Kernel memory charged to the container, in bytes."
-        source "kernel of memory.stat, before Linux 5.18 the sum of its parts (v2); memory.kmem.usage_in_bytes (v1)"
+        source "kernel of memory.stat, before Linux 5.18 the sum of its parts (v2); memory.kmem.usage_in_bytes (v1); for id=\"/\" Slab, KernelStack, PageTables and Percpu of /proc/meminfo, which is also what no cgroup is charged for"
         absent "the kernel does not tell" ;
     MEMORY_ACTIVE_FILE = Gauge Container Memory "container_memory_total_active_file_bytes" [] Bytes
         "File cache on the active list."
@@ -747,20 +747,20 @@ families! {
     // ---- Storage -------------------------------------------------------------------------------------------------
     FS_READS = Counter Container Storage "container_fs_reads_total" ["device"] Count
         "Reads completed."
-        source "rios of io.stat (v2), blkio.throttle.io_serviced (v1)"
-        absent "the container has done no block I/O on the device" ;
+        source "rios of io.stat (v2), blkio.throttle.io_serviced (v1); /proc/diskstats for id=\"/\""
+        absent "the container has done no block I/O on the device; cgroup v1 since Linux 6.10 counts only devices that a throttling rule names" ;
     FS_WRITES = Counter Container Storage "container_fs_writes_total" ["device"] Count
         "Writes completed."
-        source "wios of io.stat (v2), blkio.throttle.io_serviced (v1)"
-        absent "the container has done no block I/O on the device" ;
+        source "wios of io.stat (v2), blkio.throttle.io_serviced (v1); /proc/diskstats for id=\"/\""
+        absent "the container has done no block I/O on the device; cgroup v1 since Linux 6.10 counts only devices that a throttling rule names" ;
     FS_READS_BYTES = Counter Container Storage "container_fs_reads_bytes_total" ["device"] Bytes
         "Bytes read."
-        source "rbytes of io.stat (v2), blkio.throttle.io_service_bytes (v1)"
-        absent "the container has done no block I/O on the device" otel "container.disk.io" ["disk.io.direction" = "read"] system "system.disk.io" ["disk.io.direction" = "read"] ;
+        source "rbytes of io.stat (v2), blkio.throttle.io_service_bytes (v1); /proc/diskstats for id=\"/\""
+        absent "the container has done no block I/O on the device; cgroup v1 since Linux 6.10 counts only devices that a throttling rule names" otel "container.disk.io" ["disk.io.direction" = "read"] system "system.disk.io" ["disk.io.direction" = "read"] ;
     FS_WRITES_BYTES = Counter Container Storage "container_fs_writes_bytes_total" ["device"] Bytes
         "Bytes written."
-        source "wbytes of io.stat (v2), blkio.throttle.io_service_bytes (v1)"
-        absent "the container has done no block I/O on the device" otel "container.disk.io" ["disk.io.direction" = "write"] system "system.disk.io" ["disk.io.direction" = "write"] ;
+        source "wbytes of io.stat (v2), blkio.throttle.io_service_bytes (v1); /proc/diskstats for id=\"/\""
+        absent "the container has done no block I/O on the device; cgroup v1 since Linux 6.10 counts only devices that a throttling rule names" otel "container.disk.io" ["disk.io.direction" = "write"] system "system.disk.io" ["disk.io.direction" = "write"] ;
     FS_USAGE = Gauge Container Host "container_fs_usage_bytes" ["device"] Bytes
         "Bytes used on a file system of the host; only on the series with id=\"/\"."
         source "statfs of the mount points of /proc/1/mountinfo that are on local devices, each device once"

@@ -13,28 +13,36 @@ use crate::snapshot::{DeviceFacts, Snapshot};
 /// One line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Line<'b> {
+    pub number: (u32, u32),
     pub name: &'b str,
     pub reads: u64,
+    pub read_bytes: u64,
     pub read_ms: u64,
     pub writes: u64,
+    pub write_bytes: u64,
     pub write_ms: u64,
     pub in_flight: u64,
 }
+
+/// Whatever the device's own sectors are.
+const SECTOR: u64 = 512;
 
 pub fn parse(bytes: &[u8]) -> impl Iterator<Item = Result<Line<'_>, Malformed>> {
     parse::lines(bytes).map(|l| line(l).ok_or(Malformed))
 }
 
 fn line(line: &[u8]) -> Option<Line<'_>> {
-    // Major and minor number, then the name.
-    let mut words = parse::words(line).skip(2);
+    let mut words = parse::words(line);
+    let mut number = || u32::try_from(parse::number(words.next()?)?).ok();
+    let number = (number()?, number()?);
     let name = std::str::from_utf8(words.next()?).ok()?;
     let mut values = [0u64; 9];
     for value in &mut values {
         *value = parse::number(words.next()?)?;
     }
-    let [reads, _, _, read_ms, writes, _, _, write_ms, in_flight] = values;
-    Some(Line { name, reads, read_ms, writes, write_ms, in_flight })
+    let [reads, _, read, read_ms, writes, _, written, write_ms, in_flight] = values;
+    let (read_bytes, write_bytes) = (read.checked_mul(SECTOR)?, written.checked_mul(SECTOR)?);
+    Some(Line { number, name, reads, read_bytes, read_ms, writes, write_bytes, write_ms, in_flight })
 }
 
 /// The reader of whole devices that are more than memory: no partitions, RAM disks or loop devices.
@@ -89,8 +97,8 @@ impl Devices {
     }
 }
 
-/// Partitions are not in `/sys/block`, where `/` in a name is written `!`.
-fn is_shown(root: &Root, name: &str) -> bool {
+/// Whether it is a whole device that is more than memory. Partitions are not in `/sys/block`, where `/` in a name is written `!`.
+pub fn is_shown(root: &Root, name: &str) -> bool {
     let memory = ["loop", "ram", "zram"]
         .iter()
         .any(|p| name.strip_prefix(p).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit())));
@@ -112,15 +120,25 @@ mod tests {
     fn recorded_lines_of_any_kernel_are_read() {
         let all: Vec<_> = parse(RECORDED).map(Result::unwrap).collect();
         assert_eq!(all.iter().map(|l| l.name).collect::<Vec<_>>(), ["loop0", "vda", "sda1", "cciss/c0d0"]);
-        let vda =
-            Line { name: "vda", reads: 108_791, read_ms: 63_387, writes: 31_557, write_ms: 117_815, in_flight: 1 };
+        let vda = Line {
+            number: (254, 0),
+            name: "vda",
+            reads: 108_791,
+            read_bytes: 11_001_002 * 512,
+            read_ms: 63_387,
+            writes: 31_557,
+            write_bytes: 26_081_960 * 512,
+            write_ms: 117_815,
+            in_flight: 1,
+        };
         assert_eq!(all[1], vda);
     }
 
     #[test]
     fn a_bad_line_costs_itself_alone() {
         let text = b"8 0 sda 1 2 3\n8 0 sdb -1 2 3 4 5 6 7 8 9\n8 0 sdc 1 2 3 4 5 6 7 8 9\n\
-            8 0 sdd 18446744073709551616 2 3 4 5 6 7 8 9\ngarbage\n";
+            8 0 sdd 18446744073709551616 2 3 4 5 6 7 8 9\n8 0 sde 1 2 18446744073709551615 4 5 6 7 8 9\n\
+            4294967296 0 sdf 1 2 3 4 5 6 7 8 9\ngarbage\n";
         let good: Vec<_> = parse(text).filter_map(Result::ok).map(|l| l.name).collect();
         assert_eq!(good, ["sdc"]);
     }

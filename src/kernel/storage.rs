@@ -1,4 +1,5 @@
-//! Block I/O by device: `io.stat` (v2), `blkio.throttle.io_service_bytes` and `io_serviced` (v1).
+//! Block I/O by device: `io.stat` (v2), `blkio.throttle.io_service_bytes` and `io_serviced` (v1), `/proc/diskstats` for the
+//! whole machine.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::sync::Arc;
 use crate::catalog::Collector;
 use crate::kernel::parse::{self, Malformed, Sound};
 use crate::kernel::table::{Home, Source, Subject};
-use crate::kernel::{Context, RATE_STEP};
+use crate::kernel::{Context, RATE_STEP, diskstats};
 use crate::root::{Nanos, Root, SECOND};
 use crate::runtime::Container;
 use crate::snapshot::{ContainerFacts, DeviceIo, StorageFacts};
@@ -17,6 +18,8 @@ type Number = (u32, u32);
 #[derive(Default)]
 pub struct Storage {
     names: HashMap<Number, Arc<str>>,
+    /// What is a disk, and no part of one.
+    whole: HashMap<Number, bool>,
 }
 
 /// Devices seen before their names are looked up anew: loop devices and volumes come and go.
@@ -25,6 +28,8 @@ const MAX_NAMES: usize = 4096;
 #[derive(Default)]
 pub struct Raw {
     devices: Vec<(Number, Counters)>,
+    /// Of the root cgroup: v1 counts there only what is throttled since Linux 6.10, and before the root's own alone.
+    machine: Vec<(Number, Counters)>,
 }
 
 #[derive(Default, Clone, Copy)]
@@ -67,7 +72,29 @@ static SOURCES: &[Source<Raw>] = &[
             })
         },
     },
+    Source { home: Home::Host, files: &["diskstats"], parse: diskstats },
 ];
+
+/// What has done something.
+fn diskstats(bytes: &[u8], raw: &mut Raw) -> Sound {
+    let mut sound = Ok(());
+    for line in diskstats::parse(bytes) {
+        match line {
+            Ok(line) if line.reads > 0 || line.writes > 0 => {
+                let counters = Counters {
+                    read_bytes: Some(line.read_bytes),
+                    write_bytes: Some(line.write_bytes),
+                    reads: Some(line.reads),
+                    writes: Some(line.writes),
+                };
+                raw.machine.push((line.number, counters));
+            }
+            Ok(_) => {}
+            Err(Malformed) => sound = Err(Malformed),
+        }
+    }
+    sound
+}
 
 /// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 …`. A line may be a device alone: it has done nothing yet.
 fn io_stat(bytes: &[u8], raw: &mut Raw) -> Sound {
@@ -188,11 +215,13 @@ impl Subject for Storage {
 
     fn reset(raw: &mut Raw) {
         raw.devices.clear();
+        raw.machine.clear();
     }
 
     fn begin(&mut self, _: &mut Raw, _: &mut Context<'_>) {
         if self.names.len() > MAX_NAMES {
             self.names.clear();
+            self.whole.clear();
         }
     }
 
@@ -201,8 +230,13 @@ impl Subject for Storage {
     }
 
     fn finish(&mut self, raw: &mut Raw, kept: &mut Kept, facts: &mut ContainerFacts, ctx: &mut Context<'_>) {
-        for (number, counters) in &raw.devices {
+        let devices = if raw.machine.is_empty() { &raw.devices } else { &raw.machine };
+        for (number, counters) in devices {
             let device = self.names.entry(*number).or_insert_with(|| device_name(ctx.root, *number)).clone();
+            let is_whole = || diskstats::is_shown(ctx.root, device.strip_prefix("/dev/").unwrap_or(&device));
+            if !raw.machine.is_empty() && !*self.whole.entry(*number).or_insert_with(is_whole) {
+                continue;
+            }
             let Counters { read_bytes, write_bytes, reads, writes } = *counters;
             facts.storage.devices.push(DeviceIo { device, read_bytes, write_bytes, reads, writes });
         }

@@ -102,7 +102,9 @@ impl<S: Subject> Open<S> {
         S::reset(raw);
         for (place, file) in &self.files {
             let Some(source) = S::sources().get(usize::from(*place)) else { continue };
-            let error = match file.read(ctx.buf) {
+            // Files of `/proc` may be of many records, those of cgroups are of one.
+            let read = if source.home == Home::Host { file.read_records(ctx.buf) } else { file.read(ctx.buf) };
+            let error = match read {
                 Ok(bytes) => match (source.parse)(bytes, raw) {
                     Ok(()) => continue,
                     Err(Malformed) => ReadError::Malformed,

@@ -19,7 +19,7 @@ use super::{Directory, RuntimeKind};
 use crate::config::{Config, RuntimeSource};
 use crate::held::Held;
 use crate::probe::{Answer, Capabilities};
-use crate::root::Root;
+use crate::root::{ReadError, Root};
 
 /// What the runtimes' tasks work with.
 #[derive(Debug, Clone)]
@@ -234,6 +234,7 @@ async fn supervise<F>(
     let mut known = HashSet::new();
     let mut sessions = JoinSet::new();
     loop {
+        let mut none = Trouble::NoSocket;
         let root = &shared.ctx.root;
         let sockets = match &source.socket {
             Some(socket) => vec![socket.clone()],
@@ -241,7 +242,15 @@ async fn supervise<F>(
         };
         for socket in sockets {
             // Two names of one socket (/var/run is a link to /run) are one daemon.
-            let Ok(about) = root.metadata(&root.host_path(&socket)) else { continue };
+            let about = match root.metadata(&root.host_path(&socket)) {
+                Ok(about) => about,
+                // Of the usual places most are another user's, and tell nothing.
+                Err(ReadError::Denied) if source.socket.is_some() => {
+                    none = Trouble::Denied;
+                    continue;
+                }
+                Err(_) => continue,
+            };
             if known.contains(&(0, 0, Some(socket.clone()))) || !known.insert((about.dev(), about.ino(), None)) {
                 continue;
             }
@@ -261,7 +270,7 @@ async fn supervise<F>(
         }
         first = None;
         if sessions.is_empty() {
-            shared.ctx.capabilities.no(runtime.name(), Trouble::NoSocket.reason());
+            shared.ctx.capabilities.no(runtime.name(), none.reason());
         }
         tokio::time::sleep(RESCAN).await;
     }

@@ -9,6 +9,7 @@ mod apple_faults;
 mod apple_golden;
 mod apple_live;
 mod apple_verify;
+mod cadvisor;
 mod cli;
 #[cfg(target_os = "linux")]
 mod collected;

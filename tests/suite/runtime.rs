@@ -5,6 +5,7 @@ pub mod containerd;
 mod docker;
 pub mod fake;
 mod fake_containerd;
+mod hung;
 mod kubernetes;
 mod misbehaving;
 pub mod podman;

@@ -39,6 +39,7 @@ struct State {
 
 pub struct Fake {
     pub dir: Arc<tempfile::TempDir>,
+    socket: String,
     state: Arc<Mutex<State>>,
 }
 
@@ -83,7 +84,7 @@ impl Fake {
                 });
             }
         });
-        Fake { dir, state }
+        Fake { dir, socket: socket.to_owned(), state }
     }
 
     pub fn see(&self) -> Seen {
@@ -119,6 +120,11 @@ impl Fake {
         let mut state = self.lock();
         state.manners.clear();
         state.down = false;
+    }
+
+    /// Where it listens, on this machine.
+    pub fn socket(&self) -> std::path::PathBuf {
+        self.dir.path().join(&self.socket)
     }
 
     /// The daemon is gone: nothing answers and the event stream breaks.
@@ -234,6 +240,9 @@ fn respond(stream: &mut UnixStream, status: u16, body: &str) -> std::io::Result<
 fn answer(state: &State, path: &str) -> (u16, String) {
     if path == "/version" {
         return (200, r#"{"ApiVersion":"1.47","MinAPIVersion":"1.24"}"#.to_owned());
+    }
+    if path == "/_ping" {
+        return (200, "OK".to_owned());
     }
     let path = path.strip_prefix("/v1.41").expect("the version that both sides know");
     let found = match path {
