@@ -192,7 +192,7 @@ fn end_to_end(program: &Path) {
     let Some(alertmanager) = Alertmanager::program() else { return };
     // Every start is a slow one: a panel tells why they are slow. Containers of other engines on this machine may have the
     // same addresses, which then tell no peer.
-    let flags = ["--log.level=warn", "--targets.slow_start=0.001", "--no-runtime.cgroup"];
+    let flags = ["--targets.slow_start=0.001", "--no-runtime.cgroup"];
     let exporter = Exporter::with_docker(docker, &flags);
     let hold = "dd if=/dev/zero of=/dev/shm/held bs=1M count=24 2>/dev/null; exec sleep 3600";
     let wasteful =

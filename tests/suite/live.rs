@@ -197,6 +197,7 @@ pub struct Exporter {
 
 impl Exporter {
     /// Starts `serve` with these arguments and waits until it is ready.
+    /// Its log tells the address, so that it must log no less than is usual.
     #[track_caller]
     pub fn start(args: &[&str]) -> Exporter {
         Self::start_in(args, &[])

@@ -275,7 +275,7 @@ tests:
     std::fs::write(dir.path().join("overridden.test.yml"), tests).unwrap();
     promtool_must_pass(&["test", "rules", dir.path().join("overridden.test.yml").to_str().unwrap()]);
 
-    let exporter = crate::live::Exporter::start(&["--log.level=warn", &config]);
+    let exporter = crate::live::Exporter::start(&[&config]);
     let scrape = exporter.scrape();
     let told = |target| scrape.must("kina_target", &[("target", target)]);
     assert_eq!((told("startup_time_p95"), told("memory_efficiency"), told("error_rate")), (0.9, 0.5, 0.001));
@@ -283,7 +283,7 @@ tests:
 
 #[test]
 fn the_api_answers_recommendations_and_what_rules_lack() {
-    let exporter = crate::live::Exporter::start(&["--log.level=warn"]);
+    let exporter = crate::live::Exporter::start(&[]);
     let answer = exporter.try_get("/api/v1/recommendations", &[]).expect("an answer");
     assert_eq!(answer.status, 200);
     let report: kina_exporter::advise::Report = serde_json::from_slice(&answer.body).expect("a report");

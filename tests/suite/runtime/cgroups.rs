@@ -34,12 +34,14 @@ impl Tree {
         self.put(&path, pid);
     }
 
-    /// As the kernel does it: nobody sees half a file, and the file stays the same one.
+    /// As the kernel does it: nobody sees half a file, the file stays the same one, and a list of no process is empty.
     fn put(&self, path: &Path, pid: u32) {
         let events = format!("populated {}\nfrozen 0\n", u8::from(pid != 0));
-        for (name, content) in [("cgroup.procs", format!("{pid}\n")), ("cgroup.events", events)] {
+        let procs = if pid == 0 { String::new() } else { format!("{pid}\n") };
+        for (name, content) in [("cgroup.procs", procs), ("cgroup.events", events)] {
             if let Ok(mut file) = std::fs::OpenOptions::new().write(true).open(path.join(name)) {
                 file.write_all(content.as_bytes()).unwrap();
+                file.set_len(content.len() as u64).unwrap();
                 continue;
             }
             let draft = self.dir.path().join(name);
