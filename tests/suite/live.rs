@@ -197,7 +197,6 @@ pub struct Exporter {
 
 impl Exporter {
     /// Starts `serve` with these arguments and waits until it is ready.
-    /// Its log tells the address, so that it must log no less than is usual.
     #[track_caller]
     pub fn start(args: &[&str]) -> Exporter {
         Self::start_in(args, &[])
@@ -208,7 +207,8 @@ impl Exporter {
     pub fn start_in(args: &[&str], env: &[(&str, &str)]) -> Exporter {
         let log = tempfile::tempfile().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_kina-exporter"))
-            .args(args)
+            // The log tells the address.
+            .args(args.iter().filter(|a| !["--log.level=warn", "--log.level=error"].contains(a)))
             .arg("--web.listen-address=127.0.0.1:0")
             .env_remove("KINA_CONFIG_FILE")
             .envs(env.iter().copied())
