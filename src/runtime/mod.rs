@@ -186,7 +186,7 @@ pub struct Key {
 /// | `StartRequested` | mount of the root file system, network `connect` (at the latest then) | the same mount, `init` (at the latest then) | the bundle's `config.json` | – |
 /// | `TaskCreated` | of containerd below it, if its socket may be read | – | `/tasks/create` | – |
 /// | `Started` | `start`, inspect `State.StartedAt` | the same | `/tasks/start` | its first process |
-/// | `StartFailed` | network `disconnect` without `start`, inspect `State.Error` and `State.ExitCode` | `cleanup` without a `start` before it | `/tasks/create` and `/tasks/delete` without `/tasks/start` or `/tasks/exit` | – |
+/// | `StartFailed` | network `disconnect` without `start`, inspect `State.Error` and `State.ExitCode` | `cleanup` without a `start` before it, inspect `State.Error` or the `oci-log` beside inspect's `HostnamePath` | `/tasks/create` and `/tasks/delete` without `/tasks/start` or `/tasks/exit` | – |
 #[derive(Debug, Clone)]
 pub struct Event {
     pub key: Key,

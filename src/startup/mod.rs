@@ -86,6 +86,21 @@ impl StartKind {
     }
 }
 
+/// What engines say of an image that is neither here nor to be had, in small letters.
+const NO_IMAGE: [&str; 9] = [
+    "no such image",
+    "image not known",
+    "image not found",
+    "pull access denied",
+    "manifest unknown",
+    // Podman, which asks a registry under the name as it stands.
+    "did not resolve to an alias",
+    "initializing source",
+    // containerd, and the kubelet above it.
+    "failed to resolve reference",
+    "failed to pull",
+];
+
 /// Why a start that was requested never ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -117,15 +132,15 @@ impl FailureReason {
     pub fn from_message(message: &str) -> Self {
         let m = message.to_ascii_lowercase();
         let has = |words: &[&str]| words.iter().any(|w| m.contains(w));
-        if has(&["no such image", "pull access denied", "manifest unknown", "image not known", "image not found"])
-            || (m.contains("image") && m.contains("not found"))
-        {
+        if has(&NO_IMAGE) {
             Self::ImageMissing
         } else if has(&["timed out", "deadline exceeded"]) {
             // Whatever was waited for; engines put before it what they were doing.
             Self::Timeout
         } else if has(&["oci runtime", "runc", "crun", "shim", "failed to create task", "exec format", "exec:"]) {
             Self::OciError
+        } else if m.contains("image") && m.contains("not found") {
+            Self::ImageMissing
         } else if m.contains("timeout") {
             Self::Timeout
         } else {
@@ -224,6 +239,35 @@ mod tests {
             ("image \"a/b:c\": not found", FailureReason::ImageMissing),
             ("failed to create task for container: context deadline exceeded", FailureReason::Timeout),
             ("OCI runtime create failed: exec: \"timeout\": executable file not found", FailureReason::OciError),
+            (
+                "OCI runtime create failed: exec: \"image-tool\": executable file not found in $PATH",
+                FailureReason::OciError,
+            ),
+            // Podman 4.3: its OCI runtime's log, and what it answers.
+            (
+                "OCI runtime error: runc create failed: unable to start container process: exec: \"/tmp\": permission denied",
+                FailureReason::OciError,
+            ),
+            (
+                "runc: runc create failed: exec: \"x\": permission denied: OCI permission denied",
+                FailureReason::OciError,
+            ),
+            ("nosuchimage:1: image not known", FailureReason::ImageMissing),
+            ("short-name \"nosuchimage:1\" did not resolve to an alias and no", FailureReason::ImageMissing),
+            (
+                "initializing source docker://localhost:5/nosuch:1: pinging container registry",
+                FailureReason::ImageMissing,
+            ),
+            ("statfs /no/such/vol: no such file or directory", FailureReason::Other),
+            // containerd.
+            (
+                "failed to resolve reference \"docker.io/library/nosuch:1\": docker.io/library/nosuch:1: not found",
+                FailureReason::ImageMissing,
+            ),
+            (
+                "failed to pull and unpack image \"registry.example/x:1\": failed to do request: connection refused",
+                FailureReason::ImageMissing,
+            ),
             ("timeout waiting for the network", FailureReason::Timeout),
             ("driver failed programming external connectivity: port is already allocated", FailureReason::Other),
             ("", FailureReason::Other),

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::reconcile::{Reconciler, Sample};
-use super::report::{Report, SAME_START, is_cgroup_of};
+use super::report::{OLDEST, Report, SAME_START, is_cgroup_of};
 use super::{FailureReason, Moments, Phase, Source, StartKind, StartRecord, exit_reason};
 use crate::root::{Nanos, SECOND};
 use crate::runtime::{Event, EventKind, Key, RuntimeKind};
@@ -25,8 +25,12 @@ pub const START_TIMEOUT: Nanos = 600 * SECOND;
 const FORGET: Nanos = 60 * SECOND;
 /// A runtime that is asked by lists tells of a start at most this long after it.
 const CONSOLE_LEAD: Nanos = 15 * SECOND;
+/// What is not under way and not heard of for so long is forgotten; a report may be told again until then.
+const REST: Nanos = OLDEST;
 /// Bound of what is remembered of pulls.
 const MAX_PULLS: usize = 64;
+/// Containers remembered that reports alone tell of: nobody says when they are gone.
+const MAX_REPORTED: usize = 4096;
 
 /// What came of the events.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,13 +83,17 @@ struct Life {
     first_start: bool,
     /// What the console of its virtual machine told of the start under way, the request included where it is known.
     console: Option<Moments>,
-    attempt: Option<Attempt>,
+    attempt: Option<Box<Attempt>>,
     run: Option<Run>,
     /// When the last failed start was counted: the same failure may be told twice.
     failed: Option<Nanos>,
     ended: bool,
     oom: bool,
     removed: Option<Nanos>,
+    /// No runtime told of it, only reports.
+    reported: bool,
+    /// Nothing was heard of it since [`Model::sweep`] last came by.
+    idle: bool,
 }
 
 /// Evidence of a start that is under way.
@@ -127,6 +135,9 @@ pub struct Model {
     /// Containers with an attempt under way.
     open: HashSet<Key>,
     removed: VecDeque<(Nanos, Key)>,
+    /// Containers that reports told of first, oldest first.
+    reported: VecDeque<Key>,
+    swept: Nanos,
     pulls: VecDeque<Pull>,
     pulling: HashMap<String, Nanos>,
     /// Starts and exits at or before this moment were counted by an earlier run of the exporter, or before it existed.
@@ -136,7 +147,7 @@ pub struct Model {
 impl Model {
     /// Counts nothing that happened at or before `epoch` (wall clock): what an earlier run counted, or nobody saw.
     pub fn new(epoch: Nanos, now: Sample) -> Self {
-        let mut model = Self { epoch: epoch - now.offset(), ..Self::default() };
+        let mut model = Self { epoch: epoch - now.offset(), swept: now.boot, ..Self::default() };
         model.reconciler.note(now);
         model
     }
@@ -170,13 +181,13 @@ impl Model {
 
     /// The start under way belongs to the container's creation. That has no moment of its own: it is known at once.
     pub fn first_start(&mut self, key: Key) {
-        self.lives.entry(key).or_default().first_start = true;
+        self.life(key).first_start = true;
     }
 
     /// A virtual machine's console told of a boot up to the container's process; boot clock. It is taken up by the start
     /// that the runtime tells of, and counts nothing by itself.
     pub fn booted(&mut self, key: Key, moments: Moments) {
-        self.lives.entry(key).or_default().console = Some(moments);
+        self.life(key).console = Some(moments);
     }
 
     /// Takes a report in. Its moments are wall clock.
@@ -189,7 +200,7 @@ impl Model {
     /// The container ran already when the exporter first saw it, since `started` (wall clock) where that is known.
     pub fn runs_already(&mut self, key: &Key, name: &str, image: &str, started: Option<Nanos>) {
         let running = started.map_or(self.epoch, |s| s - self.reconciler.to_wall(0));
-        let life = self.lives.entry(key.clone()).or_default();
+        let life = self.life(key.clone());
         if life.run.is_none() && life.attempt.is_none() && !life.started_before {
             name.clone_into(&mut life.name);
             image.clone_into(&mut life.image);
@@ -232,7 +243,15 @@ impl Model {
         }
         self.give_up(now, &mut out);
         self.forget(now);
+        self.sweep(now);
         out
+    }
+
+    /// One that is heard of.
+    fn life(&mut self, key: Key) -> &mut Life {
+        let life = self.lives.entry(key).or_default();
+        life.idle = false;
+        life
     }
 
     fn hold(&mut self, at: Nanos, held: Held) {
@@ -282,6 +301,7 @@ impl Model {
     ) {
         self.adopt(&key);
         let life = self.lives.entry(key.clone()).or_default();
+        (life.reported, life.idle) = (false, false);
         if !name.is_empty() {
             life.name = name;
         }
@@ -465,7 +485,11 @@ impl Model {
     fn take_report(&mut self, report: Report, out: &mut Vec<Outcome>) {
         let key = report.key(&self.lives);
         let at = report.moment();
+        if !self.lives.contains_key(&key) {
+            self.reported(key.clone(), at, out);
+        }
         let life = self.lives.entry(key.clone()).or_default();
+        life.idle = false;
         report.describe(&mut life.name, &mut life.image);
         if let Some((reason, message)) = report.failure.clone() {
             return self.failed(&key, at.max(self.epoch + 1), Some(reason), message, out);
@@ -518,6 +542,21 @@ impl Model {
         }
     }
 
+    /// A container that no runtime told of. The one that has been known for longest makes room for it.
+    fn reported(&mut self, key: Key, at: Nanos, out: &mut Vec<Outcome>) {
+        self.lives.insert(key.clone(), Life { reported: true, ..Life::default() });
+        self.reported.push_back(key);
+        if self.reported.len() <= MAX_REPORTED {
+            return;
+        }
+        let Some(oldest) = self.reported.pop_front() else { return };
+        let Some(life) = self.lives.get(&oldest).filter(|l| l.reported) else { return };
+        if life.attempt.is_some() {
+            self.failed(&oldest, at, Some(FailureReason::Other), "reported, and nothing more told of it".into(), out);
+        }
+        self.lives.remove(&oldest);
+    }
+
     fn give_up(&mut self, now: Nanos, out: &mut Vec<Outcome>) {
         let late = |k: &&Key| {
             let attempt = self.lives.get(*k).and_then(|l| l.attempt.as_ref());
@@ -537,6 +576,16 @@ impl Model {
             }
         }
     }
+
+    /// Forgets what rests: containers that ended, whose removal an engine that was away may never tell, snapshots that
+    /// became no container, and what reports alone tell of.
+    fn sweep(&mut self, now: Nanos) {
+        if self.swept + REST > now {
+            return;
+        }
+        self.swept = now;
+        self.lives.retain(|_, life| !life.rests() || !std::mem::replace(&mut life.idle, true));
+    }
 }
 
 impl Life {
@@ -545,7 +594,12 @@ impl Life {
         if self.run.is_some() {
             return None;
         }
-        Some(self.attempt.get_or_insert_with(|| Attempt { since: at, ..Attempt::default() }))
+        Some(self.attempt.get_or_insert_with(|| Box::new(Attempt { since: at, ..Attempt::default() })))
+    }
+
+    /// Nothing of it is under way, as far as anybody will tell.
+    fn rests(&self) -> bool {
+        self.attempt.is_none() && (self.run.is_none() || self.reported)
     }
 
     /// A new run began.

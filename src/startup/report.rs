@@ -47,7 +47,7 @@ pub enum Refused {
 /// Reports in one request.
 pub const MAX_REPORTS: usize = 1000;
 /// A moment may lie this far back, or (another machine's clock) ahead.
-const OLDEST: Nanos = 24 * 3600 * SECOND;
+pub(super) const OLDEST: Nanos = 24 * 3600 * SECOND;
 const AHEAD: Nanos = 60 * SECOND;
 /// Two tellers of one start may differ by this much on when it ran; a container does not start twice so soon.
 pub(super) const SAME_START: Nanos = SECOND;

@@ -3,14 +3,25 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use kina_exporter::config::Config;
+use kina_exporter::held::Held;
+use kina_exporter::root::{Clock, FakeClock, SECOND};
+use kina_exporter::runtime::{Event, EventKind, Key, RuntimeKind};
 use kina_exporter::startup::boot_log::BootLog;
+use kina_exporter::startup::ledger::{self, Ledger, Rules};
+use kina_exporter::startup::model::Model;
+use kina_exporter::startup::reconcile::Sample;
 use kina_exporter::startup::{Phase, Phases};
 use serde_json::{Value, json};
 
+use crate::common;
 use crate::live::{Docker, DockerContainer, Exporter, IMAGE, http, wait_for};
 use crate::runtime::fake::{self, Fake};
+use crate::runtime::podman::{LIMITS, Podman};
 use crate::vm::{Console, Guest};
 
 mod ctr;
@@ -66,37 +77,59 @@ fn startups(exporter: &Exporter) -> Vec<Value> {
 
 #[test]
 fn a_storm_of_starts_loses_none() {
+    const ALL: usize = 60;
     let Some(docker) = Docker::get() else { return };
     let image = image(docker, "storm");
     let exporter = Exporter::with_docker(docker, &["--containers.image-include=kina-test-start:storm"]);
-    let one = || run(docker, &image, &["true"], json!({"AutoRemove": true, "NetworkMode": "none"}), &Value::Null).1;
-    // As many at once as the engine takes, without a network to wait for.
-    let begun = std::time::Instant::now();
-    let started: usize = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..10).map(|_| scope.spawn(|| (0..6).filter(|_| one().is_some()).count())).collect();
-        workers.into_iter().map(|w| w.join().unwrap()).sum()
-    });
-    assert_eq!(started, 60);
-    eprintln!("{:.1} starts a second, as fast as this engine goes", 60.0 / begun.elapsed().as_secs_f64());
+    let body = json!({"Image": image, "Cmd": ["true"], "HostConfig": {"AutoRemove": true, "NetworkMode": "none"}});
+    let guards: Vec<Made> = (0..ALL)
+        .map(|_| {
+            let (status, created, _) = call(docker, "POST", "/containers/create", &body);
+            assert_eq!(status, 201, "{created}");
+            Made(docker, created["Id"].as_str().unwrap().to_owned())
+        })
+        .collect();
+    // Longer than a creation may lie before its start, so that all are the starts of what is there.
+    std::thread::sleep(Duration::from_millis(1200));
+    let paths: Vec<String> = guards.iter().map(|made| format!("/v1.41/containers/{}/start", made.1)).collect();
+    let storm = watch::storm(&docker.socket, &paths, Duration::from_millis(25));
+    assert!(storm.statuses.iter().all(|s| *s == 204), "{:?}", storm.statuses);
+    let rate = |took: Duration| ALL as f64 / took.as_secs_f64();
+    eprintln!("asked for {:.1} starts a second; the engine made {:.1}", rate(storm.asked), rate(storm.answered));
+    assert!(rate(storm.asked) >= 20.0, "asked for {ALL} starts in {:?}", storm.asked);
     let counted = |name| exporter.scrape().value(name, &[]).unwrap_or(0.0);
-    wait_for("all starts and ends to be counted", Duration::from_secs(30), || {
-        (counted(STARTS) >= 60.0 && counted(EXITS) >= 60.0).then_some(())
+    let all = ALL as f64;
+    wait_for("all starts and ends to be counted", Duration::from_secs(60), || {
+        (counted(STARTS) >= all && counted(EXITS) >= all).then_some(())
     });
-    assert_eq!((counted(STARTS), counted(EXITS), counted(FAILURES)), (60.0, 60.0, 0.0));
+    // Longer than evidence waits for other evidence.
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!((counted(STARTS), counted(EXITS), counted(FAILURES)), (all, all, 0.0));
+    let mut told: Vec<_> = startups(&exporter).iter().map(|s| s["id"].as_str().unwrap().to_owned()).collect();
+    let mut made: Vec<_> = guards.iter().map(|made| made.1.clone()).collect();
+    told.sort();
+    made.sort();
+    assert_eq!(told, made, "each once");
 }
 
-/// Engines start fewer a second on a small machine: here one only tells of them.
+/// An exporter that follows this engine's events, and sees nothing else.
+fn of_fake(engine: &Fake) -> Exporter {
+    let socket = format!("--runtime.docker.socket={}", engine.dir.path().join("docker.sock").display());
+    let exporter = Exporter::start(&[&socket, "--no-runtime.podman", "--no-runtime.containerd", "--no-runtime.cgroup"]);
+    wait_for("the engine's events to be followed", Duration::from_secs(20), || {
+        (exporter.scrape().value("kina_capability", &[("capability", "docker")])? == 1.0).then_some(())
+    });
+    exporter
+}
+
+/// Engines make fewer starts a second on a small machine than they are asked for: here one only tells of them.
 #[test]
 fn two_hundred_starts_at_more_than_twenty_a_second_are_counted_once_each() {
     const ALL: u32 = 200;
     // Where no process of this machine is.
     const FIRST: u32 = 5_000_000;
     let engine = Fake::start();
-    let socket = format!("--runtime.docker.socket={}", engine.dir.path().join("docker.sock").display());
-    let exporter = Exporter::start(&[&socket, "--no-runtime.podman", "--no-runtime.containerd", "--no-runtime.cgroup"]);
-    wait_for("the engine's events to be followed", Duration::from_secs(20), || {
-        (exporter.scrape().value("kina_capability", &[("capability", "docker")])? == 1.0).then_some(())
-    });
+    let exporter = of_fake(&engine);
     let end = |n: u32| {
         engine.emit(n, "die", fake::now());
         engine.end(n);
@@ -136,6 +169,55 @@ fn two_hundred_starts_at_more_than_twenty_a_second_are_counted_once_each() {
 }
 
 #[test]
+fn thousands_of_starts_take_no_more_memory_than_the_last_thousand() {
+    const ROUND: i64 = 200;
+    let clock = Arc::new(FakeClock::default());
+    clock.wall.store(1_786_090_541 * SECOND, Ordering::Relaxed);
+    let pass = |ms: i64| {
+        clock.wall.fetch_add(ms * SECOND / 1000, Ordering::Relaxed);
+        clock.boot.fetch_add(ms * SECOND / 1000, Ordering::Relaxed);
+    };
+    let now = || Sample::take(&Clock::Fake(clock.clone()));
+    let mut model = Model::new(now().wall, now());
+    let (ledger, held, config) = (Ledger::default(), Held::default(), Config::default());
+    let mut round = |round: i64| {
+        for n in round * ROUND..(round + 1) * ROUND {
+            let life = [
+                (5, EventKind::CreateRequested),
+                (40, EventKind::Created),
+                (60, EventKind::StartRequested),
+                (305, EventKind::Started { pid: 7, started: None }),
+                (310, EventKind::Exited { code: Some(0) }),
+                (315, EventKind::Removed),
+            ];
+            let begun = now();
+            for (ms, kind) in life {
+                pass(5);
+                let (at, received) = (begun.wall + ms * SECOND / 1000, now().boot);
+                let key = Key { runtime: RuntimeKind::Docker, id: format!("{n:064x}") };
+                let (image, name) = ("shop/web:1".to_owned(), format!("web-{n}"));
+                model.push(&Event { key, at, received, image, name, kind, replayed: false }, now(), Some(received));
+            }
+            pass(300);
+        }
+        // Longer than what is gone is remembered.
+        for _ in 0..2 {
+            pass(70_000);
+            for outcome in model.advance(now().boot) {
+                ledger.take(outcome, |_| None, &Rules::new(&held, &config));
+            }
+        }
+        common::live_bytes()
+    };
+    let held: Vec<i64> = (0..20).map(&mut round).collect();
+    eprintln!("bytes after each {ROUND} starts: {held:?}");
+    assert_eq!(ledger.last(usize::MAX).len(), ledger::KEPT);
+    // Of two thousand more nothing is left but the digits of their numbers.
+    assert!((held[9]..=held[9] + 1024).contains(&held[19]), "{held:?}");
+    assert!(held[4] - held[0] > 500 * 4 * ROUND, "the list is not what was measured: {held:?}");
+}
+
+#[test]
 fn a_container_is_ready_when_it_first_listens() {
     let Some(docker) = Docker::get() else { return };
     let image = image(docker, "listens");
@@ -153,29 +235,49 @@ fn a_container_is_ready_when_it_first_listens() {
     assert!(last > 0.0);
 }
 
-#[test]
-fn starts_while_the_exporter_restarts_are_recovered() {
-    let Some(docker) = Docker::get() else { return };
-    let image = image(docker, "recovered");
+/// Starts one with the exporter, two without it and looks what it makes of that: all three, each once.
+fn recovers(args: &[&str], start: impl Fn()) {
     let dir = tempfile::tempdir().unwrap();
     let state = format!("--startup.state-file={}", dir.path().join("starts").display());
-    let args = ["--containers.image-include=kina-test-start:recovered", state.as_str()];
-    let start = || run(docker, &image, &["true"], json!({"AutoRemove": true}), &Value::Null);
+    let exporter = || Exporter::start(&[args, &[state.as_str()]].concat());
     let counted = |exporter: &Exporter, n: f64| {
-        wait_for("starts to be counted", Duration::from_secs(20), || {
-            (exporter.scrape().value(STARTS, &[])? >= n).then_some(())
+        wait_for("starts and ends to be counted", Duration::from_secs(60), || {
+            let scrape = exporter.scrape();
+            (scrape.value(STARTS, &[])? >= n && scrape.value(EXITS, &[])? >= n).then_some(())
         });
         std::thread::sleep(Duration::from_secs(2));
-        assert_eq!(exporter.scrape().value(STARTS, &[]), Some(n));
+        let scrape = exporter.scrape();
+        assert_eq!((scrape.value(STARTS, &[]), scrape.value(EXITS, &[])), (Some(n), Some(n)));
     };
-    let exporter = Exporter::with_docker(docker, &args);
+    let first = exporter();
     start();
-    counted(&exporter, 1.0);
-    assert_eq!(exporter.terminate(), Some(0));
+    counted(&first, 1.0);
+    assert_eq!(first.terminate(), Some(0));
     start();
     start();
-    let exporter = Exporter::with_docker(docker, &args);
-    counted(&exporter, 2.0);
+    let second = exporter();
+    counted(&second, 2.0);
+    assert!(startups(&second).iter().all(|s| s["start"] == "cold"), "{:#?}", startups(&second));
+}
+
+#[test]
+fn starts_while_the_exporter_restarts_are_recovered_from_docker() {
+    let Some(docker) = Docker::get() else { return };
+    let image = image(docker, "recovered");
+    let socket = format!("--runtime.docker.socket={}", docker.socket.display());
+    recovers(&[&socket, "--containers.image-include=kina-test-start:recovered"], || {
+        run(docker, &image, &["true"], json!({"AutoRemove": true}), &Value::Null);
+    });
+}
+
+#[test]
+fn starts_while_the_exporter_restarts_are_recovered_from_podman() {
+    let Some(podman) = Podman::start() else { return };
+    let socket = format!("--runtime.podman.socket={}", podman.socket().display());
+    let alone = ["--no-runtime.docker", "--no-runtime.containerd", "--no-runtime.cgroup"];
+    recovers(&[&[socket.as_str()], &alone[..]].concat(), || {
+        podman.podman(&[&["run", "-d", "--rm", "--network", "none"], &LIMITS[..], &[IMAGE, "true"]].concat());
+    });
 }
 
 /// An exporter that sees no runtime: what it knows has been reported.

@@ -281,8 +281,8 @@ impl Session {
                     self.publish(&id, at, EventKind::SnapshotPrepared);
                 }
             }
-            "/snapshot/remove" => {
-                // Of what never was a container nothing else tells the end.
+            "/snapshot/remove" | "/snapshot/commit" => {
+                // Of what never was a container (a build's, a layer's) nothing else tells the end.
                 let id = wire::About::decode(body)?.id;
                 if self.known.get(&id).is_some_and(|k| k.name.is_empty()) {
                     self.known.remove(&id);

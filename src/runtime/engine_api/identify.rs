@@ -1,8 +1,10 @@
 //! One container's identity: inspect, its image, its cgroups.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Deserialize;
 
 use super::wire;
 use crate::root::{Nanos, Root, SECOND, parse_date};
@@ -28,6 +30,8 @@ struct Image {
     facts: ImageFacts,
 }
 
+/// A daemon takes no longer from a request to its first event of it; what lies further apart is no evidence.
+pub const REQUEST_TO_EVENT: Nanos = 60 * SECOND;
 /// Images change only by their id, so what is known of one stays true; this many are remembered.
 const MAX_IMAGES: usize = 1000;
 
@@ -41,7 +45,18 @@ pub struct Inspection {
     pub exit_code: i64,
     /// When the daemon last mounted its root file system, to within half a tick of the kernel's clock.
     pub mounted: Option<Nanos>,
+    /// Where the OCI runtime that Podman calls writes why it failed.
+    oci_log: Option<PathBuf>,
 }
+
+/// A line of an OCI runtime's `--log-format=json`.
+#[derive(Deserialize)]
+struct OciLogLine {
+    msg: String,
+}
+
+/// The end of an OCI runtime's log that is looked at.
+const OCI_LOG_TAIL: usize = 64 << 10;
 
 impl Api {
     pub fn new(client: Client, runtime: RuntimeKind, source: Arc<str>, prefix: String) -> Self {
@@ -82,6 +97,23 @@ impl Api {
         }
         images.insert(id.to_owned(), image.clone());
         Some(image)
+    }
+
+    /// What the OCI runtime said of a start that failed at `at`, the last word of it; empty where it said nothing, or
+    /// where its log may not be read. All starts of a container are appended to one log.
+    pub fn oci_error(&self, inspection: &Inspection, at: Nanos) -> String {
+        let last = || {
+            let root = &self.client.root;
+            let log = inspection.oci_log.as_ref()?;
+            stamps::changed(root, log).filter(|written| (-SECOND..REQUEST_TO_EVENT).contains(&(at - written)))?;
+            let log = root.host_path(log);
+            let size = root.metadata(&log).ok()?.len();
+            let text = root.read_part(&log, size.saturating_sub(OCI_LOG_TAIL as u64), OCI_LOG_TAIL).ok()?;
+            let line = text.split(|b| *b == b'\n').rfind(|line| !line.is_empty())?;
+            let line: OciLogLine = serde_json::from_slice(line).ok()?;
+            Some(format!("OCI runtime error: {}", line.msg))
+        };
+        last().unwrap_or_default()
     }
 
     #[cfg(fuzzing)]
@@ -148,6 +180,10 @@ impl Api {
             mounted: merged
                 .and_then(|merged| stamps::changed(&self.client.root, Path::new(&merged).parent()?))
                 .or_else(|| stamps::root_mounted(&self.client.root, pid)),
+            oci_log: answer
+                .hostname_path
+                .filter(|p| self.runtime == RuntimeKind::Podman && p.starts_with('/'))
+                .and_then(|p| Some(Path::new(&p).parent()?.join("oci-log"))),
         }
     }
 }

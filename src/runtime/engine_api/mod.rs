@@ -22,7 +22,7 @@ use super::sources::Link;
 use super::{Event, EventKind, History, Key, Pending, RuntimeKind};
 use crate::catalog;
 use crate::root::{Nanos, SECOND};
-use identify::{Api, Inspection};
+use identify::{Api, Inspection, REQUEST_TO_EVENT};
 use tracked::{Cleanup, Step, Tracked};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +54,6 @@ impl Flavor {
 
 /// Inspects that run at once: more only queue within the daemon.
 const PARALLEL: usize = 8;
-/// A daemon takes no longer from a request to its first event of it; what lies further apart is no evidence.
-const REQUEST_TO_EVENT: Nanos = 60 * SECOND;
 /// How often a silent daemon is asked whether it is there, and failed inspects are tried again.
 const PING: Duration = Duration::from_secs(30);
 
@@ -300,8 +298,7 @@ impl Session {
         }
     }
 
-    /// Podman takes down network and mounts of a container that ended, and of one that did not come up; it keeps no
-    /// word of the reason.
+    /// Podman takes down network and mounts of a container that ended, and of one that did not come up.
     fn cleaned_up(&mut self, id: &str, at: Nanos) {
         let tracked = self.tracked.entry(id.to_owned()).or_default();
         tracked.starting = false;
@@ -310,7 +307,7 @@ impl Session {
             tracked.cleanup = Cleanup::OfAFailedStart;
         }
         if of == Cleanup::OfAFailedStart {
-            self.publish(id, EventKind::StartFailed { message: String::new() }, at);
+            self.failed_to_start(id, at);
         }
     }
 
@@ -520,10 +517,21 @@ impl Session {
 
     fn start_failed(&mut self, id: &str, inspection: Option<&Inspection>, at: Nanos) {
         match inspection {
-            // It came up after all, or was only taken off a network.
-            Some(i) if i.running || (i.error.is_empty() && i.exit_code == 0) => {}
+            // It came up after all.
+            Some(i) if i.running => {}
+            // Podman 4.5 tells why in its inspect, before that only the OCI runtime does.
+            Some(i) if self.link.runtime == RuntimeKind::Podman => {
+                let said = Some(i.error.clone()).filter(|said| !said.is_empty());
+                let message = said.unwrap_or_else(|| self.api.oci_error(i, at));
+                self.publish_now(id, EventKind::StartFailed { message }, at);
+            }
+            // It was only taken off a network.
+            Some(i) if i.error.is_empty() && i.exit_code == 0 => {}
             Some(i) => self.publish_now(id, EventKind::StartFailed { message: i.error.clone() }, at),
             // Removed at once (--rm). Its network was up and is the last thing before the OCI runtime is called.
+            None if self.link.runtime == RuntimeKind::Podman => {
+                self.publish_now(id, EventKind::StartFailed { message: String::new() }, at);
+            }
             None => {
                 let message = "removed at once; the OCI runtime did not start it".to_owned();
                 self.publish_now(id, EventKind::StartFailed { message }, at);

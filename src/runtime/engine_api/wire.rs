@@ -53,6 +53,8 @@ pub struct Inspect {
     pub host_config: Option<HostConfig>,
     pub network_settings: Option<NetworkSettings>,
     pub graph_driver: Option<GraphDriver>,
+    /// In the folder that Podman keeps for a container while it is up.
+    pub hostname_path: Option<String>,
 }
 
 #[derive(Debug, Deserialize, Default)]

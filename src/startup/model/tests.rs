@@ -414,6 +414,48 @@ fn a_storm_loses_none_and_memory_of_the_gone_is_freed() {
 }
 
 #[test]
+fn what_reports_alone_tell_of_is_remembered_for_a_day_and_not_for_good() {
+    let mut b = Bench::new();
+    let running = |id: &str, b: &Bench| {
+        let at = (b.now + OFFSET) as f64 / 1e9;
+        format!(r#"{{"runtime":"docker","id":"{id}","total":0.5,"running_at":{at:.3}}}"#)
+    };
+    // One that runs, by the engine's word, one that ended, and one that was reported.
+    b.run("runs", 0);
+    b.run("ended", 0);
+    b.event("ended", 400, 1, EventKind::Exited { code: Some(0) });
+    b.wait(1100);
+    let told = running("reported", &b);
+    b.report(&told);
+    b.wait(1100);
+    assert_eq!(b.starts().len(), 3);
+    b.wait(OLDEST / MS - 60_000);
+    b.report(&told);
+    b.wait(1100);
+    assert_eq!(b.starts().len(), 3, "told again within the day");
+    for _ in 0..3 {
+        b.wait(REST / MS);
+    }
+    assert_eq!(b.model.lives.keys().map(|k| k.id.as_str()).collect::<Vec<_>>(), ["runs"]);
+    // However many are told of: the last ones are known, and those whose start is under way are not lost.
+    let first = format!(r#"{{"runtime":"docker","id":"begun","requested_at":{:.3}}}"#, (b.now + OFFSET) as f64 / 1e9);
+    b.report(&first);
+    let before = b.starts().len();
+    for n in 0..MAX_REPORTED + 500 {
+        let told = running(&format!("r{n}"), &b);
+        b.report(&told);
+        if n % 500 == 0 {
+            b.wait(1100);
+        }
+    }
+    b.wait(1100);
+    assert_eq!(b.starts().len(), before + MAX_REPORTED + 500);
+    assert_eq!(b.failures(), [(FailureReason::Other, "reported, and nothing more told of it")]);
+    assert_eq!(b.model.lives.len(), MAX_REPORTED + 1);
+    assert!(b.model.reported.len() <= MAX_REPORTED && b.model.open.is_empty());
+}
+
+#[test]
 fn what_waits_is_not_said_to_be_counted() {
     let mut b = Bench::new();
     b.run("a", 0);

@@ -5,6 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use kina_exporter::root::Root;
 use kina_exporter::runtime::{EventKind, RuntimeKind};
+use kina_exporter::startup::FailureReason;
 
 use super::seen::{Seen, nothing};
 use crate::common::skip;
@@ -131,12 +132,17 @@ fn a_life_in_podman_is_followed() {
 }
 
 #[test]
-fn a_start_that_fails_in_podman_is_told() {
+fn a_start_that_fails_in_podman_is_told_with_what_the_oci_runtime_said() {
     let Some(podman) = Podman::start() else { return };
     let mut seen = podman.see();
     let id = podman.podman(&[&["create", "--network", "none"][..], &LIMITS, &[IMAGE, "/no/such/program"]].concat());
     assert!(!podman.try_podman(&["start", &id]).status.success());
-    seen.wait_for_event(&id, "the failure", |e| matches!(e, EventKind::StartFailed { .. }));
+    seen.wait_for_event(&id, "the failure", |e| {
+        let EventKind::StartFailed { message } = e else { return false };
+        assert!(message.contains("/no/such/program"), "{message}");
+        assert_eq!(FailureReason::from_message(message), FailureReason::OciError, "{message}");
+        true
+    });
     podman.podman(&["rm", &id]);
     seen.wait_for_event(&id, "its removal", |e| *e == EventKind::Removed);
     let events = seen.of(&id);

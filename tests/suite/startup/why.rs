@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::ctr::{Client, SNAPSHOTTER};
-use super::{EXITS, FAILURES, STARTS, alone, now, startups};
+use super::{EXITS, FAILURES, STARTS, alone, now, of_fake, startups};
 use crate::live::{Docker, Exporter, IMAGE, http, wait_for};
 use crate::runtime::containerd::Containerd;
 use crate::runtime::fake::{self, Fake};
@@ -82,11 +82,7 @@ fn a_slow_start_is_explained_once_by_what_its_image_and_init_are() {
 #[test]
 fn what_an_engine_says_of_a_failed_start_is_its_reason() {
     let engine = Fake::start();
-    let socket = format!("--runtime.docker.socket={}", engine.dir.path().join("docker.sock").display());
-    let exporter = Exporter::start(&[&socket, "--no-runtime.podman", "--no-runtime.containerd", "--no-runtime.cgroup"]);
-    wait_for("the engine's events to be followed", Duration::from_secs(20), || {
-        (exporter.scrape().value("kina_capability", &[("capability", "docker")])? == 1.0).then_some(())
-    });
+    let exporter = of_fake(&engine);
     // As Docker 28 writes them into State.Error.
     let said = [
         (
