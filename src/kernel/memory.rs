@@ -357,4 +357,19 @@ mod tests {
         assert_eq!((facts.anon, facts.file, facts.kernel), (Some(1), Some(10 * 1024), Some(5 * 1024)));
         assert_eq!((facts.oom_kill, facts.pgfault, facts.swap), (Some(3), Some(9), None));
     }
+
+    /// Found by fuzzing: 2⁶⁴ − 1 024 bytes of cache and as many of buffers.
+    #[test]
+    fn figures_at_the_end_of_their_range_are_added_up() {
+        let mut raw = Raw::default();
+        let most = u64::MAX / 1024;
+        meminfo(
+            format!("Cached: {most} kB\nBuffers: {most} kB\nSlab: {most} kB\nPercpu: {most} kB\n").as_bytes(),
+            &mut raw,
+        )
+        .unwrap();
+        let mut facts = MemoryFacts::default();
+        raw.machine.complete(&mut facts);
+        assert_eq!((facts.file, facts.kernel), (Some(u64::MAX), Some(u64::MAX)));
+    }
 }

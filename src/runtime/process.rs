@@ -24,3 +24,22 @@ pub fn command(root: &Root, pid: u32) -> Vec<String> {
     let bytes = root.read_bytes(&root.procfs.join(pid.to_string()).join("cmdline")).unwrap_or_default();
     bytes.split(|b| *b == 0).filter(|a| !a.is_empty()).map(|a| String::from_utf8_lossy(a).into_owned()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::root::Clock;
+
+    /// Found by fuzzing: the last ticks that fit, which the wall clock does not hold.
+    #[test]
+    fn a_start_that_no_clock_holds_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path(), Clock::System);
+        let fields = "S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0";
+        for (ticks, known) in [("100", true), ("922337203680", false), ("9223372036854775807", false), ("x", false)] {
+            std::fs::create_dir_all(dir.path().join("proc/7")).unwrap();
+            std::fs::write(dir.path().join("proc/7/stat"), format!("7 (a) b) {fields} {ticks} 0\n")).unwrap();
+            assert_eq!(start_time(&root, 7).is_some(), known, "{ticks}");
+        }
+    }
+}

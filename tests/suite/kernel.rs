@@ -395,6 +395,42 @@ fn a_broken_file_costs_itself_alone() {
     }
 }
 
+/// Found by fuzzing: figures that the kernel may write in principle, and whose sums no number holds.
+#[test]
+fn figures_at_the_end_of_their_range_harm_nothing() {
+    let dir = recorded("v2");
+    let path = path_in("v2");
+    let put = |file: &str, content: String| {
+        let at = dir.path().join(file);
+        std::fs::create_dir_all(at.parent().unwrap()).unwrap();
+        std::fs::write(at, content).unwrap();
+    };
+    // The last tick that fits into nanoseconds; the wall clock comes on top.
+    let stat = |pid: &str| format!("{pid} (x) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 922337203680 0 0\n");
+    put("proc/self/stat", stat("1"));
+    put("proc/7/stat", stat("7"));
+    for (zone, name) in [("intel-rapl:0", "package-0"), ("intel-rapl:1", "package-1")] {
+        put(&format!("sys/class/powercap/{zone}/name"), format!("{name}\n"));
+        put(&format!("sys/class/powercap/{zone}/max_energy_range_uj"), format!("{}\n", u64::MAX));
+        put(&format!("sys/class/powercap/{zone}/energy_uj"), "0\n".to_owned());
+    }
+    let mut rig = Rig::new(dir.path());
+    rig.add(Container { pid: 7, ..container(&path) });
+    rig.collect();
+    for zone in ["intel-rapl:0", "intel-rapl:1"] {
+        put(&format!("sys/class/powercap/{zone}/energy_uj"), format!("{}\n", u64::MAX));
+    }
+    let devices = format!("254:0 rbytes={0} wbytes={0} rios={0} wios={0} dbytes=0 dios=0\n", u64::MAX);
+    put(&format!("sys/fs/cgroup{path}/io.stat"), devices);
+    rig.pass(15);
+    let c = rig.collect();
+    assert_eq!(value(&c, catalog::CONTAINER_START_TIME, &path, &[]), None, "no clock holds it");
+    assert_eq!(value(&c, catalog::FS_READS, &path, &[]), Some(u64::MAX as f64));
+    assert_eq!(value(&c, catalog::HOST_ENERGY, "", &[("domain", "package-1")]), Some(u64::MAX as f64 / 1e6));
+    rig.pass(15);
+    rig.collect();
+}
+
 fn list_files(dir: &Path, out: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
         match entry.file_type().unwrap() {
@@ -579,10 +615,14 @@ impl Group {
 
 /// An exporter of this machine that shows one container, with or without the kernel's counters.
 fn rig_of(group: &Group, switch_counters: bool) -> Rig {
+    rig_over(Root::default(), group, switch_counters)
+}
+
+fn rig_over(root: Root, group: &Group, switch_counters: bool) -> Rig {
     let mut config = Config::default();
     config.process.switch_counters = switch_counters;
     let clock = Arc::new(FakeClock::default());
-    let root = Root { clock: Clock::Fake(clock.clone()), ..Root::default() };
+    let root = Root { clock: Clock::Fake(clock.clone()), ..root };
     let rig = Rig::over(root, clock, config, 1 << 20);
     rig.add(container(&group.path));
     rig
@@ -630,6 +670,37 @@ fn the_kernel_counts_context_switches_of_all_that_ever_ran() {
     rig.pass(10);
     let after = kind(&rig.collect(), "all").unwrap();
     assert!(after - begin - counted >= 100.0, "{after}");
+}
+
+/// The counters are of the CPUs that are on line, of which the list is looked at once a minute.
+#[test]
+fn switches_go_on_when_cpus_come_and_go() {
+    let Some(group) = Group::new("hotplug") else { return };
+    let sysfs = tempfile::tempdir().unwrap();
+    let list = sysfs.path().join("devices/system/cpu/online");
+    std::fs::create_dir_all(list.parent().unwrap()).unwrap();
+    let all = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+    let _shell = group.shell("while :; do /bin/true; sleep 0.01; done");
+    let root = Root { sysfs: sysfs.path().to_path_buf(), ..Root::default() };
+    std::fs::write(&list, &all).unwrap();
+    let mut rig = rig_over(root, &group, true);
+    let counted = |c: &Collection| value(c, catalog::CONTEXT_SWITCHES, &group.path, &[("kind", "all")]);
+    let Some(mut last) = counted(&rig.collect()) else {
+        common::skip("no counters of cgroups here");
+        return;
+    };
+    for cpus in ["0\n", &all, "0\n", &all] {
+        std::fs::write(&list, cpus).unwrap();
+        rig.pass(61);
+        let at_once = counted(&rig.collect()).expect("told in every collection");
+        assert!(at_once >= last, "{cpus}: {at_once} after {last}");
+        let later = crate::live::wait_for("more switches", crate::live::LIMIT, || {
+            counted(&rig.collect()).filter(|n| *n > at_once)
+        });
+        let success = value(&rig.collect(), catalog::COLLECTOR_SUCCESS, "", &[("collector", "process")]);
+        assert_eq!(success, Some(1.0), "{cpus}");
+        last = later;
+    }
 }
 
 #[test]

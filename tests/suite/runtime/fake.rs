@@ -30,6 +30,8 @@ pub enum Manner {
 struct State {
     containers: BTreeMap<String, Value>,
     images: BTreeMap<String, Value>,
+    /// Newest and oldest version of the API, where they are not the usual ones.
+    versions: Option<(&'static str, &'static str)>,
     manners: BTreeMap<String, Manner>,
     history: Vec<(i64, String)>,
     listeners: Vec<UnixStream>,
@@ -136,6 +138,10 @@ impl Fake {
         }
     }
 
+    pub fn speak(&self, newest: &'static str, oldest: &'static str) {
+        self.lock().versions = Some((newest, oldest));
+    }
+
     pub fn image(&self, id: &str, about: Value) {
         self.lock().images.insert(id.to_owned(), about);
     }
@@ -239,12 +245,14 @@ fn respond(stream: &mut UnixStream, status: u16, body: &str) -> std::io::Result<
 
 fn answer(state: &State, path: &str) -> (u16, String) {
     if path == "/version" {
-        return (200, r#"{"ApiVersion":"1.47","MinAPIVersion":"1.24"}"#.to_owned());
+        let (newest, oldest) = state.versions.unwrap_or(("1.47", "1.24"));
+        return (200, json!({"ApiVersion": newest, "MinAPIVersion": oldest}).to_string());
     }
     if path == "/_ping" {
         return (200, "OK".to_owned());
     }
-    let path = path.strip_prefix("/v1.41").expect("the version that both sides know");
+    let known = state.versions.map_or("1.41", |(_, oldest)| if oldest > "1.41" { oldest } else { "1.41" });
+    let path = path.strip_prefix(&format!("/v{known}")).expect("the oldest version that both sides know");
     let found = match path {
         "/containers/json" => Some(json!(state.containers.keys().map(|id| json!({"Id": id})).collect::<Vec<_>>())),
         _ => {

@@ -195,6 +195,63 @@ fn names_images_and_labels_of_any_kind_arrive_whole() {
     assert_eq!(c.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.2", "fe80::2"]);
 }
 
+/// As the API's documentation has it: of an engine whose images containerd keeps (Docker 24 to 28 where that is switched
+/// on, 29 from the first), an image's id is its manifest's digest, no graph driver tells anything, and since API 1.52 there
+/// is not even a word of one.
+#[test]
+fn engines_with_containerds_image_store_are_told_whole() {
+    let digest = "sha256:9ae97d36d26566ff84e8893c64a6dc4fe8ca6d1144bf5b87b2b85a32def253c7";
+    let descriptor = json!({"mediaType": "application/vnd.oci.image.index.v1+json", "digest": digest, "size": 9218});
+    let before_29 = json!({"GraphDriver": {"Data": null, "Name": "overlayfs"}});
+    let since_29 = json!({"Storage": {"RootFS": {"Snapshot": {"Name": "overlayfs"}}}});
+    for (newest, oldest, storage) in
+        [("1.43", "1.12", &before_29), ("1.47", "1.24", &before_29), ("1.52", "1.44", &since_29)]
+    {
+        let fake = Fake::start();
+        fake.speak(newest, oldest);
+        fake.image(
+            digest,
+            json!({"Id": digest, "RepoTags": ["nginx:latest"], "RepoDigests": [format!("nginx@{digest}")], "Size": 72_281_600,
+                   "RootFS": {"Type": "layers", "Layers": ["sha256:1", "sha256:2"]}, "Descriptor": descriptor,
+                   "GraphDriver": before_29["GraphDriver"], "Metadata": {"LastTagTime": "2026-11-23T18:21:35Z"}}),
+        );
+        let mut seen = fake.see();
+        seen.wait_for_capability(RuntimeKind::Docker, "yes");
+        // What containerd's snapshotter mounts tells when the start was asked for, in place of the graph driver's folder.
+        let snapshot = "var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/7";
+        let work = fake.dir.path().join(snapshot).join("work");
+        std::fs::create_dir_all(&work).unwrap();
+        std::fs::create_dir_all(fake.dir.path().join("proc/11")).unwrap();
+        let mount = format!(
+            "5 4 0:66 / / rw - overlay overlay rw,lowerdir=/a,upperdir=/{snapshot}/fs,workdir=/{snapshot}/work\n"
+        );
+        std::fs::write(fake.dir.path().join("proc/11/mountinfo"), mount).unwrap();
+        // Of the file's time half a tick is not known.
+        let started = now() + 100_000_000;
+        let told = |c: &mut serde_json::Value| {
+            c["Image"] = json!(digest);
+            c["ImageManifestDescriptor"] = descriptor.clone();
+            c["Config"] = json!({"Image": "nginx", "Labels": {}});
+            for (key, value) in storage.as_object().unwrap() {
+                c[key] = value.clone();
+            }
+        };
+        fake.run(1, "web", started, told);
+        fake.emit(1, "start", started);
+        let c = shown(&seen, "web");
+        assert_eq!((c.identity.image.as_str(), c.image.id.as_str()), ("nginx", digest));
+        assert_eq!((c.image.size_bytes, c.image.layers), (Some(72_281_600), Some(2)));
+        seen.wait_for_event(&id(1), "its start", |e| matches!(e, EventKind::Started { .. }));
+        assert!(seen.of(&id(1)).contains(&EventKind::StartRequested), "{newest}: {:?}", seen.of(&id(1)));
+
+        // An image whose name another one has by now is gone from the store, its containers are not.
+        fake.run(2, "old", started, |c| c["Image"] = json!(format!("{digest}0")));
+        fake.emit(2, "start", started);
+        let c = shown(&seen, "old");
+        assert_eq!((c.identity.image.as_str(), c.image.size_bytes), ("img", None));
+    }
+}
+
 #[test]
 fn every_users_podman_is_asked_and_one_that_goes_takes_no_other_along() {
     let machine = Fake::start();
