@@ -474,10 +474,9 @@ fn start_advice(c: &mut Case<'_>, action: Action, why: fmt::Arguments<'_>) {
         Action::CapStartupResources => {
             let (cpus, memory) = (t.get(targets::STARTUP_CPUS), t.get(targets::STARTUP_MEMORY));
             let vm = c.container.vm.as_ref();
-            // Of two figures, the one that is too large.
-            let cores = vm.and_then(|vm| vm.cpus).filter(|n| *n > cpus).map(|n| from_to(Some(n), cpus));
-            let size = vm.and_then(|vm| vm.memory_bytes).map(|n| from_to(Some(n as f64), memory));
-            let figures = cores.or(size).unwrap_or_default();
+            // Of cores alone: an action's figure has one unit. That of memory is in the words.
+            let cores = vm.and_then(|vm| vm.cpus).filter(|n| *n > cpus);
+            let figures = cores.map(|n| from_to(Some(n), cpus)).unwrap_or_default();
             let advice = format_args!("start the VM within {cpus} CPUs and {}, and grow it later", bytes(memory));
             c.recommend(action, why, advice, figures);
         }

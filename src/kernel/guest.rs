@@ -310,6 +310,16 @@ mod tests {
 ";
 
     #[test]
+    fn what_the_guest_compresses_is_told() {
+        let mut inner = Inner::default();
+        let mut facts = ContainerFacts::default();
+        let guest = Guest::of(SECOND, &[(File::MemoryStat, "anon 9000\nzswap 1000\nzswapped 3000\n")]);
+        inner.take(&guest, &mut AddressBook::default(), "web");
+        inner.fill(&mut facts, &"eth0".into());
+        assert_eq!((facts.memory.zswap, facts.memory.zswapped), (Some(1000), Some(3000)));
+    }
+
+    #[test]
     fn disks_are_summed_once() {
         assert_eq!(
             Disks::of(DISKS.as_bytes()),

@@ -28,7 +28,7 @@ pub(super) fn section(page: &Page<'_>, found: &[&ContainerFacts], out: &mut Stri
     }
     out.write_str(
         "<section aria-labelledby=advice><div class=head><h2 id=advice>Advice</h2><p>from the current measures; nothing is \
-         applied</p></div><table class=tight><thead><tr><th scope=col>For<th scope=col>Finding<th scope=col>Advice<tbody>",
+         applied</p></div><table class=\"tight advice\"><thead><tr><th scope=col>For<th scope=col>Finding<th scope=col>Advice<tbody>",
     )?;
     shown.sort_by(|a, b| (a.action.domain(), a.subject.name()).cmp(&(b.action.domain(), b.subject.name())));
     let rows = if page.view.all { shown.len() } else { ROWS };
