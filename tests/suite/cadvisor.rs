@@ -86,7 +86,7 @@ fn everything_that_dashboards_made_for_cadvisor_read_is_there() {
     let limits = ["--cpus=0.3", "-m", "128m", "--memory-reservation", "64m", "--cpu-shares", "512"];
     let load = "while :; do dd if=/dev/zero of=/f bs=64k count=2 oflag=direct; dd if=/f of=/dev/null bs=64k iflag=direct; done";
     let c = docker.run(&[&limits[..], &["--device-write-bps", &rule]].concat(), &["sh", "-c", load]);
-    for profile in ["default", "cadvisor"] {
+    for profile in ["standard", "cadvisor"] {
         let flag = format!("--profile={profile}");
         let exporter = Exporter::with_docker(docker, &[&flag]);
         let name = [("name", c.name.as_str())];
