@@ -7,7 +7,7 @@
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
@@ -52,6 +52,8 @@ impl Drop for Urgent {
 
 /// Before all others; what it starts is not.
 const FIRST: (i32, i32) = (libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 1);
+/// Before all others, with the threads that it makes; where it makes processes, with them as well.
+const FIRST_WITH_ALL: (i32, i32) = (libc::SCHED_FIFO, 1);
 
 /// As [`Urgent`], of a child between its fork and its program: a system call and no more.
 pub fn urgent_until_it_ends() {
@@ -65,47 +67,60 @@ fn schedule(thread: i32, (policy, sched_priority): (i32, i32)) {
 }
 
 /// A daemon before all others while its answers are timed, until dropped: neither its stamp of a request nor its answer
-/// waits for a processor. Its children, which are what a start is made of, run as ever.
-pub struct Prompt(i32);
+/// waits for a processor. Containers, which are what a start is made of, run as ever.
+pub struct Prompt {
+    pid: i32,
+    policy: (i32, i32),
+}
 
 impl Prompt {
-    /// The daemon that listens on this socket.
+    /// The daemon that listens on this socket and makes containers itself.
     pub fn behind(socket: &Path) -> Prompt {
-        let socket = UnixStream::connect(socket).unwrap();
-        let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
-        let mut size = size_of_val(&peer) as libc::socklen_t;
-        // SAFETY: both outlive the call, and the size is that of the structure.
-        unsafe {
-            libc::getsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_PEERCRED,
-                (&raw mut peer).cast(),
-                &raw mut size,
-            );
-        }
-        Self::of(peer.pid)
+        Self::made(daemon_of(socket), FIRST)
     }
 
+    /// A process whose children are no containers.
     pub fn of(pid: i32) -> Prompt {
-        let daemon = Prompt(pid);
+        Self::made(pid, FIRST_WITH_ALL)
+    }
+
+    fn made(pid: i32, policy: (i32, i32)) -> Prompt {
+        let daemon = Prompt { pid, policy };
         daemon.again();
         daemon
     }
 
-    /// Threads that it has made since are none the less.
+    /// Threads that it has made since as well.
     pub fn again(&self) {
-        self.each(FIRST);
+        self.each(self.policy);
     }
 
     fn each(&self, policy: (i32, i32)) {
         // Whoever opened the socket for a daemon is not the daemon.
-        if self.0 <= 1 || !is_alone() {
+        if self.pid <= 1 || !is_alone() {
             return;
         }
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.0)).into_iter().flatten().flatten();
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten();
         threads.filter_map(|t| t.file_name().to_str()?.parse().ok()).for_each(|thread| schedule(thread, policy));
     }
+}
+
+/// Whose process listens on a socket; 1 where the system's manager opened it.
+pub fn daemon_of(socket: &Path) -> i32 {
+    let socket = UnixStream::connect(socket).unwrap();
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut size = size_of_val(&peer) as libc::socklen_t;
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
+    // SAFETY: both outlive the call, and the size is that of the structure.
+    unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut peer).cast(), &raw mut size) };
+    peer.pid
+}
+
+/// The socket of the containerd that a Docker engine started for itself, if that is where it was told to.
+pub fn containerd_below(docker: &Path) -> Option<PathBuf> {
+    let command = std::fs::read_to_string(format!("/proc/{}/cmdline", daemon_of(docker))).ok()?;
+    let told = command.split('\0').skip_while(|word| *word != "--exec-root").nth(1)?;
+    Some(Path::new(told).join("containerd/containerd.sock")).filter(|socket| socket.exists())
 }
 
 impl Drop for Prompt {
