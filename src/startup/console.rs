@@ -41,7 +41,9 @@ pub async fn follow(root: &Root, boot: &Boot) -> Option<Seen> {
             return None;
         }
         let now = Sample::take(&root.clock);
-        let appended = root.read_part(&boot.log, offset, PART).ok()?;
+        // No further than the stamp: its time is that of the last line before it.
+        let new = usize::try_from(stamp.size - offset).unwrap_or(usize::MAX);
+        let appended = root.read_part(&boot.log, offset, new.min(PART)).ok()?;
         offset += appended.len() as u64;
         let on_boot_clock = |wall: Nanos| (wall - now.offset()).min(now.boot);
         log.feed(&appended, Some(on_boot_clock(stamp.modified)));

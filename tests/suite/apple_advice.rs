@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::apple_live::{StandIn, boot, list, only, rfc3339, unix_now};
+use crate::apple_live::{LONG, StandIn, boot, list, looking, only, rfc3339, unix_now, written};
 use crate::common::fixture;
 use crate::live::{Exporter, wait_for};
 
@@ -61,7 +61,7 @@ fn memory() {
         stand_in.guest(id, &[("memory.stat", &stat)]);
     }
     let exporter = stand_in.exporter_with("--runtime.apple.guest-interval=10s");
-    wait_for("the guests", Duration::from_secs(25), || {
+    wait_for("the guests", LONG, || {
         let scrape = exporter.scrape();
         let told = scrape.select("kina_container_memory_efficiency_ratio", &[("runtime", "apple")]).count();
         (told == cases.len()).then_some(())
@@ -82,8 +82,9 @@ fn memory() {
 #[test]
 fn cpu() {
     let stand_in = StandIn::version("1.2.2");
-    // One CPU more than the container's since 1.0: of 4 cores.
-    let cases = [("idle", 0.25, true), ("edge", 0.35, false), ("busy", 0.75, false)];
+    // One CPU more than the container's since 1.0: of 4 cores. Far from the threshold, since nobody knows how late a figure
+    // is read; `mac::cores_are_advised_on_as_anywhere` looks at the threshold itself.
+    let cases = [("idle", 0.05, true), ("even", 0.6, false), ("busy", 0.9, false)];
     put(&stand_in, &cases.map(|(id, ..)| container(id, 1000, 3)));
     let begin = Instant::now();
     let tell = || {
@@ -93,13 +94,12 @@ fn cpu() {
     };
     tell();
     let exporter = stand_in.exporter();
-    let mut last = Vec::new();
-    while begin.elapsed() < Duration::from_secs(9) {
+    let given = wait_for("advice", LONG, || {
         tell();
-        std::thread::sleep(Duration::from_millis(50));
-        last = cases.map(|(id, ..)| advised(&exporter, id)).to_vec();
-    }
-    for ((id, _, low), given) in cases.into_iter().zip(last) {
+        let given = cases.map(|(id, ..)| advised(&exporter, id));
+        given[0].iter().any(|(action, ..)| action == "reduce_cores").then_some(given)
+    });
+    for ((id, _, low), given) in cases.into_iter().zip(given) {
         let reduced: Vec<_> = given.into_iter().filter(|(action, ..)| action == "reduce_cores").collect();
         let expected = low.then(|| ("reduce_cores".to_owned(), Some(4.0), Some(0.7 * 4.0)));
         assert_eq!(reduced.len(), expected.iter().len(), "{id}: {reduced:?}");
@@ -137,21 +137,21 @@ fn startup() {
         stand_in.set("image-inspect", image(mib * MIB, layers));
         stand_in.set("list", "[]");
         let exporter = stand_in.exporter();
-        wait_for("the daemon's folder", Duration::from_secs(10), || (stand_in.calls("done status") > 0).then_some(()));
+        looking(&exporter);
+        // A log that is written at once says that the VM ran before: by then the exporter must have been there.
         std::thread::sleep(Duration::from_millis(500));
         let mut c = container("new", vm, cpus);
         c["configuration"]["initProcess"]["executable"] = init.into();
         c["configuration"]["initProcess"]["arguments"] = serde_json::json!([]);
         let bundle = stand_in.bundle("new");
         std::fs::create_dir_all(&bundle).unwrap();
-        for file in ["runtime-configuration.json", "config.json", "options.json"] {
-            std::fs::write(bundle.join(file), "{}").unwrap();
-            std::thread::sleep(Duration::from_millis(if slow { 700 } else { 10 }));
+        for (file, ago) in [("runtime-configuration.json", 1900), ("config.json", 1000), ("options.json", 100)] {
+            written(&bundle.join(file), "{}", Duration::from_millis(if slow { ago } else { ago / 5 }));
         }
-        boot(&bundle, "1.2.2/boot-log-web.txt", Duration::from_millis(2));
+        boot(&bundle, "1.2.2/boot-log-web.txt", Duration::ZERO);
         c["status"]["startedDate"] = rfc3339(unix_now()).into();
         put(&stand_in, &[c]);
-        let took = wait_for("the start", Duration::from_secs(15), || {
+        let took = wait_for("the start", LONG, || {
             exporter.scrape().value("kina_container_last_startup_duration_seconds", &[("id", "new")])
         });
         assert_eq!(took > 1.5, slow, "{name}: {took} s");

@@ -14,14 +14,14 @@ use std::path::{Path, PathBuf};
 
 use super::ending::{End, Ending};
 use super::shapes::Configuration;
-use crate::root::{Nanos, Root, SECOND, Stamp};
+use crate::root::{Nanos, ReadError, Root, SECOND, Stamp};
 use crate::runtime::Boot;
 
 /// The boot log of a container, in its folder.
 const LOG: &str = "vminitd.log";
 /// The container's configuration, in its folder.
 const CONFIG: &str = "config.json";
-/// As much of what was appended is looked at to tell a boot from other lines.
+/// As much of what was appended is taken in at one look; more than a guest's console brings from one look to the next.
 const GLANCE: usize = 64 << 10;
 /// Two changes further apart than this do not belong to one start.
 const ONE_START: Nanos = SECOND;
@@ -49,6 +49,8 @@ pub struct Begun {
 #[derive(Debug)]
 pub struct Bundles {
     folder: PathBuf,
+    /// What is found now was not there when it was first looked for.
+    opened: bool,
     listed: Option<Nanos>,
     looks: u32,
     known: HashMap<String, Known>,
@@ -70,11 +72,23 @@ struct Known {
 impl Bundles {
     /// `root` is the application's folder, as `container system status` tells it.
     pub fn new(root: &Path) -> Self {
-        Self { folder: root.join("containers"), listed: None, looks: 0, known: HashMap::new(), gone: HashMap::new() }
+        Self {
+            folder: root.join("containers"),
+            opened: false,
+            listed: None,
+            looks: 0,
+            known: HashMap::new(),
+            gone: HashMap::new(),
+        }
     }
 
     pub fn len(&self) -> usize {
         self.known.len()
+    }
+
+    /// The folder could be listed.
+    pub fn is_open(&self) -> bool {
+        self.listed.is_some()
     }
 
     /// Looks at all logs. What was there before the first look is no boot.
@@ -143,8 +157,14 @@ impl Bundles {
 
     fn list(&mut self, root: &Root) {
         self.looks = self.looks.wrapping_add(1);
-        let Ok(stamp) = root.stamp(&self.folder) else { return };
-        let opening = self.listed.is_none();
+        let stamp = match root.stamp(&self.folder) {
+            Ok(stamp) => stamp,
+            Err(e) => {
+                // It is made with the first container.
+                self.opened |= e == ReadError::Absent;
+                return;
+            }
+        };
         if self.listed == Some(stamp.modified) && !self.looks.is_multiple_of(LIST_EVERY) {
             return;
         }
@@ -155,6 +175,7 @@ impl Bundles {
             }
             self.gone.insert(id, known.ending);
         }
+        let opening = !std::mem::replace(&mut self.opened, true);
         for id in ids {
             self.known.entry(id).or_insert_with_key(|id| {
                 let old = opening.then(|| root.stamp(&self.folder.join(id).join(LOG)).ok()).flatten();
@@ -168,9 +189,14 @@ impl Bundles {
 impl Known {
     /// Takes in what was appended; true if a boot begins in it.
     fn grows(&mut self, root: &Root, log: &Path, stamp: Stamp, id: &str) -> bool {
-        let appended = root.read_part(log, self.size, GLANCE).unwrap_or_default();
-        self.size = stamp.size;
-        self.written = stamp.modified;
+        // What came after the stamp is the next look's, and so is what is more than a glance: nothing is taken in twice, and
+        // nothing is passed over.
+        let new = usize::try_from(stamp.size.saturating_sub(self.size)).unwrap_or(usize::MAX);
+        let appended = root.read_part(log, self.size, new.min(GLANCE)).unwrap_or_default();
+        self.size += appended.len() as u64;
+        if self.size == stamp.size {
+            self.written = stamp.modified;
+        }
         let mut begins = false;
         for line in appended.split_inclusive(|b| *b == b'\n') {
             if let Some(at) = kernel_micros(line) {
@@ -306,6 +332,65 @@ mod tests {
         assert_eq!(bundles.ended(&root, "web").status, Some(5));
         assert_eq!(bundles.ended(&root, "web").status, None, "told once");
         assert_eq!(bundles.ended(&root, "never").status, None);
+    }
+
+    #[test]
+    fn the_very_first_container_brings_the_folder_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bundles = Bundles::new(dir.path());
+        assert_eq!(look(&mut bundles), []);
+        assert!(!bundles.is_open());
+        let first = dir.path().join("containers/first");
+        std::fs::create_dir_all(&first).unwrap();
+        std::fs::write(first.join(LOG), BOOT).unwrap();
+        assert_eq!(look(&mut bundles).len(), 1);
+        assert!(bundles.is_open());
+    }
+
+    #[test]
+    fn a_log_that_grows_while_it_is_looked_at_is_taken_in_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, log) = (Root::default(), dir.path().join(LOG));
+        let at = "2026-08-07T08:15:57.012Z info vminitd: ";
+        append(&log, BOOT);
+        let stamp = root.stamp(&log).unwrap();
+        append(&log, &format!("{at}id: web starting managed process\n"));
+        let mut known = Known::default();
+        assert!(known.grows(&root, &log, stamp, "web"));
+        assert_eq!(known.size, stamp.size);
+        append(&log, &format!("{at}status: 3 managed process exit\n"));
+        assert!(!known.grows(&root, &log, root.stamp(&log).unwrap(), "web"));
+        assert_eq!(known.ending.end().status, Some(3), "one process was started, not two");
+    }
+
+    #[test]
+    fn more_than_a_glance_at_once_is_taken_in_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let web = dir.path().join("containers/web");
+        std::fs::create_dir_all(&web).unwrap();
+        std::fs::write(web.join(LOG), "").unwrap();
+        let mut bundles = Bundles::new(dir.path());
+        look(&mut bundles);
+        let at = "2026-08-07T08:15:57.012Z info vminitd: ";
+        // Times of change are as coarse as the kernel's tick.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let filler = format!("{at}starting I/O\n").repeat(GLANCE / 20);
+        std::fs::write(web.join(CONFIG), "{}").unwrap();
+        append(
+            &web.join(LOG),
+            &(filler.clone()
+                + BOOT
+                + &format!("{at}id: web starting managed process\n")
+                + &filler
+                + &format!("{at}status: 3 managed process exit\n")),
+        );
+        let looks = std::fs::metadata(web.join(LOG)).unwrap().len().div_ceil(GLANCE as u64);
+        let begun: Vec<_> = (0..looks).flat_map(|_| look(&mut bundles)).collect();
+        assert!(looks > 3);
+        assert_eq!(begun.len(), 1, "the boot is in the middle");
+        assert!(begun[0].boot.requested.is_some(), "what was written for it came after the log was quiet");
+        assert_eq!(bundles.ended(&Root::default(), "web").status, Some(3));
+        assert_eq!(bundles.known["web"].size, std::fs::metadata(web.join(LOG)).unwrap().len());
     }
 
     #[test]

@@ -267,14 +267,22 @@ impl Watcher {
 
     /// Tells of boots as they begin. Nothing is told where the daemon's folder is not known or may not be read.
     async fn follow_boots(&self) {
+        const NAME: &str = "apple_boot_logs";
+        self.ctx().capabilities.no(NAME, "the container service has not told where its files are");
         let root = self.app_root().await;
         *self.bundles() = Some(Bundles::new(&root));
         self.know_root(root);
+        let mut told = None;
         loop {
-            let (begun, known) = match self.bundles().as_mut() {
-                Some(bundles) => (bundles.look(self.root()), bundles.len()),
-                None => (Vec::new(), 0),
+            let (begun, known, open) = match self.bundles().as_mut() {
+                Some(bundles) => (bundles.look(self.root()), bundles.len(), bundles.is_open()),
+                None => (Vec::new(), 0, false),
             };
+            match told.replace(open) {
+                Some(before) if before == open => {}
+                _ if open => self.ctx().capabilities.yes(NAME),
+                _ => self.ctx().capabilities.no(NAME, "the folder of the containers' files can't be listed"),
+            }
             for begun in begun {
                 self.tell(begun);
             }
