@@ -603,15 +603,15 @@ families! {
     // ---- CPU -----------------------------------------------------------------------------------------------------
     CPU_USAGE = Counter Container Cpu "container_cpu_usage_seconds_total" ["cpu"] Seconds
         "CPU time used; cpu is always total."
-        source "usage_usec of cpu.stat (v2), cpuacct.usage (v1)"
+        source "usage_usec of cpu.stat (v2), cpuacct.usage (v1); of a Mac as a whole host_statistics"
         absent "the CPU is not accounted for the cgroup" ;
     CPU_USER = Counter Container Cpu "container_cpu_user_seconds_total" [] Seconds
         "CPU time used in user mode."
-        source "user_usec of cpu.stat (v2), user of cpuacct.stat (v1)"
+        source "user_usec of cpu.stat (v2), user of cpuacct.stat (v1); of a Mac as a whole host_statistics, nice included"
         absent "the CPU is not accounted for the cgroup" otel "container.cpu.time" ["cpu.mode" = "user"] system "system.cpu.time" ["cpu.mode" = "user"] ;
     CPU_SYSTEM = Counter Container Cpu "container_cpu_system_seconds_total" [] Seconds
         "CPU time used in the kernel."
-        source "system_usec of cpu.stat (v2), system of cpuacct.stat (v1)"
+        source "system_usec of cpu.stat (v2), system of cpuacct.stat (v1); of a Mac as a whole host_statistics"
         absent "the CPU is not accounted for the cgroup" otel "container.cpu.time" ["cpu.mode" = "system"] system "system.cpu.time" ["cpu.mode" = "system"] ;
     CPU_CFS_PERIODS = Counter Container Cpu "container_cpu_cfs_periods_total" [] Count
         "Enforcement periods that have elapsed."
@@ -647,7 +647,7 @@ families! {
         absent "the allocation is not known" ;
     CPU_AFFINITY = Gauge Container Cpu "kina_container_cpu_affinity_cores" ["core_type"] Cores
         "CPUs the container may run on, by core type: performance, efficiency, or uniform where the host has one kind."
-        source "cpuset.cpus.effective against the host's topology"
+        source "cpuset.cpus.effective against the host's topology; of a VM its guest's, whose CPUs are alike"
         absent "the cpuset can't be read" ;
     CPU_CORE_TYPE_SECONDS = Counter Container Cpu "kina_container_cpu_core_type_seconds_total" ["core_type"] Seconds
         "CPU time by the type of core it was used on."
@@ -911,11 +911,11 @@ families! {
     PROCESS_CPU = Counter Exporter Exporter "process_cpu_seconds_total" [] Seconds
         "CPU time the exporter used." source "getrusage(RUSAGE_SELF)" absent "never" otel "process.cpu.time" ;
     PROCESS_RESIDENT = Gauge Exporter Exporter "process_resident_memory_bytes" [] Bytes
-        "Resident memory of the exporter." source "/proc/self/statm" absent "not Linux" otel "process.memory.usage" ;
+        "Resident memory of the exporter." source "/proc/self/statm; sysinfo on macOS" absent "neither tells" otel "process.memory.usage" ;
     PROCESS_VIRTUAL = Gauge Exporter Exporter "process_virtual_memory_bytes" [] Bytes
-        "Virtual memory of the exporter." source "/proc/self/statm" absent "not Linux" otel "process.memory.virtual" ;
+        "Virtual memory of the exporter." source "/proc/self/statm; sysinfo on macOS" absent "neither tells" otel "process.memory.virtual" ;
     PROCESS_OPEN_FDS = Gauge Exporter Exporter "process_open_fds" [] Count
-        "Open file descriptors of the exporter." source "the size of /proc/self/fd (Linux 6.2 and later), else its entries" absent "not Linux" otel "process.unix.file_descriptor.count" ;
+        "Open file descriptors of the exporter." source "the size of /proc/self/fd (Linux 6.2 and later), else its entries; /dev/fd on macOS" absent "neither can be listed" otel "process.unix.file_descriptor.count" ;
     PROCESS_MAX_FDS = Gauge Exporter Exporter "process_max_fds" [] Count
         "Limit on the exporter's file descriptors." source "getrlimit(RLIMIT_NOFILE)" absent "never" ;
     PROCESS_START_TIME = Gauge Exporter Exporter "process_start_time_seconds" [] Seconds

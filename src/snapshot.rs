@@ -198,7 +198,7 @@ pub struct StorageFacts {
     pub logical_read_bytes: Option<u64>,
     pub queue_depth: Option<u64>,
     /// Latency of reads and writes, where measured (a VM's own disks, eBPF).
-    pub latency: Option<Box<[Histogram; 2]>>,
+    pub latency: Option<Arc<[Histogram; 2]>>,
     /// Per second since the previous collection, for pages and advice.
     pub iops_rate: Option<f64>,
     pub bytes_rate: Option<f64>,
@@ -284,6 +284,8 @@ pub struct SocketFacts {
     pub states: Option<[u32; 12]>,
     /// Accumulated over collections; None as above.
     pub rtt: Option<Histogram>,
+    /// The memory of an earlier collection's.
+    pub rtt_before: Option<Histogram>,
     /// Median smoothed round-trip time of this collection's established sockets, in seconds.
     pub rtt_median: Option<f64>,
     /// Established connections by the container at the other end, most first; a limit may have cut it.
@@ -295,10 +297,15 @@ pub struct SocketFacts {
 impl SocketFacts {
     fn reset(&mut self) {
         self.states = None;
+        self.rtt_before = self.rtt.take().or(self.rtt_before.take());
         self.rtt_median = None;
         self.peers.clear();
         self.fanout = None;
-        // `rtt` keeps its memory; whoever fills the facts sets or clears it.
+    }
+
+    /// Takes what has been accumulated, into memory of an earlier collection where there is some.
+    pub fn set_rtt(&mut self, rtt: &Histogram) {
+        self.rtt.insert(self.rtt_before.take().unwrap_or_default()).copy_from(rtt);
     }
 }
 

@@ -1,5 +1,7 @@
 //! The virtual machine around a container, and how old the figures are that its runtime was asked for.
 
+use std::fmt::Write;
+
 use crate::catalog::{self, Collector};
 use crate::collect::each;
 use crate::root::SECOND;
@@ -8,19 +10,28 @@ use crate::snapshot::Snapshot;
 
 pub fn emit(snapshot: &Snapshot, entities: &[Entity], out: &mut Samples) {
     let mut newest = None;
+    let (mut cpus, mut devices) = (String::new(), String::new());
     for (facts, entity) in each(snapshot, entities) {
         out.push_opt(catalog::VM_HOST_MEMORY, entity, facts.vm.host_memory);
         out.push_opt(catalog::VM_GUEST_USED, entity, facts.vm.guest_used);
         if let Some(vm) = &facts.container.vm {
-            let number = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
+            let (mut memory, mut swap) = (itoa::Buffer::new(), itoa::Buffer::new());
+            cpus.clear();
+            devices.clear();
+            // Writing to a string cannot fail.
+            let _ = vm.cpus.map(|n| write!(cpus, "{n}"));
+            for (at, device) in vm.devices.iter().enumerate() {
+                devices.push_str(if at > 0 { "," } else { "" });
+                devices.push_str(device);
+            }
             let labels = [
-                ("cpus", vm.cpus.map(|n| n.to_string()).unwrap_or_default()),
-                ("memory_bytes", number(vm.memory_bytes)),
-                ("swap", number(vm.swap_bytes)),
-                ("kernel", vm.kernel.clone()),
-                ("devices", vm.devices.join(",")),
+                ("cpus", cpus.as_str()),
+                ("memory_bytes", vm.memory_bytes.map_or("", |n| memory.format(n))),
+                ("swap", vm.swap_bytes.map_or("", |n| swap.format(n))),
+                ("kernel", vm.kernel.as_str()),
+                ("devices", devices.as_str()),
             ];
-            out.push_with(catalog::VM_INFO, entity, &labels.each_ref().map(|(k, v)| (*k, v.as_str())), 1.0);
+            out.push_with(catalog::VM_INFO, entity, &labels, 1.0);
         }
         let answered = facts.container.measured.as_ref().and_then(|cell| cell.with(|m| m.wall));
         newest = newest.max(answered);

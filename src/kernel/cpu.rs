@@ -89,6 +89,13 @@ pub fn of_stat(bytes: &[u8]) -> CpuFacts {
     raw.facts
 }
 
+/// CPUs of a `cpuset.cpus.effective` that was read elsewhere.
+pub fn cpus_of(bytes: &[u8]) -> Option<u32> {
+    let mut raw = Raw::default();
+    cpuset(bytes, &mut raw).ok()?;
+    raw.facts.cpuset_cpus
+}
+
 fn stat_v1(bytes: &[u8], raw: &mut Raw) -> Sound {
     flat!(bytes, raw.facts, {
         b"nr_periods" => nr_periods,

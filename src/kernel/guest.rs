@@ -32,8 +32,9 @@ pub struct Inner {
     fanout: Option<u32>,
     rtt: Option<Histogram>,
     rtt_median: Option<f64>,
+    logical_read: Option<u64>,
     disks: Option<Disks>,
-    latency: Option<Box<[Histogram; 2]>>,
+    latency: Option<Arc<[Histogram; 2]>>,
     rates: Rates,
 }
 
@@ -133,6 +134,7 @@ impl Inner {
                 quota_us: quota.map(|(quota, _)| quota),
                 period_us: quota.map(|(_, period)| period),
                 shares: value(File::CpuWeight).map(cpu::shares),
+                cpuset_cpus: cpu::cpus_of(read(File::Cpuset)),
                 ..cpu::of_stat(read(File::CpuStat))
             },
             pressure: PressureFacts {
@@ -148,6 +150,7 @@ impl Inner {
                 threads: value(File::PidsCurrent),
                 threads_max: parse::limit(read(File::PidsMax)).ok(),
                 switches_all: agent.and_then(|a| a.context_switches),
+                file_descriptors: agent.and_then(|a| a.file_descriptors),
                 ..ProcessFacts::default()
             },
             operations: storage::operations_of(read(File::IoStat)),
@@ -156,6 +159,7 @@ impl Inner {
             interface: interfaces(read(File::NetDev)),
             rtt: agent.and_then(|a| a.rtt.as_ref()?.histogram()),
             rtt_median: agent.and_then(|a| a.rtt_median),
+            logical_read: agent.and_then(|a| a.logical_read_bytes),
             disks,
             latency: old.latency,
             ..Self::default()
@@ -163,10 +167,10 @@ impl Inner {
         let dropped = self.sockets(guest, book, own);
         self.since(&old.boot, &old.cpu, &old.memory, &old.operations);
         if let Some(new) = &self.disks {
-            let empty = || Box::new([Histogram::new(STORAGE_BUCKETS), Histogram::new(STORAGE_BUCKETS)]);
+            let empty = || Arc::new([Histogram::new(STORAGE_BUCKETS), Histogram::new(STORAGE_BUCKETS)]);
             let latency = self.latency.get_or_insert_with(empty);
             if let Some(old) = &old.disks {
-                observe(latency, old, new);
+                observe(Arc::make_mut(latency), old, new);
             }
         }
         dropped
@@ -241,6 +245,8 @@ impl Inner {
             quota_us: self.cpu.quota_us,
             period_us: self.cpu.period_us,
             shares: self.cpu.shares,
+            // The VM's CPUs are alike.
+            cpuset_cpus: self.cpu.cpuset_cpus,
             user_rate_cores: self.rates.user_cores,
             ..facts.cpu
         };
@@ -253,9 +259,8 @@ impl Inner {
         sockets.peers.extend_from_slice(&self.peers);
         sockets.fanout = self.fanout;
         sockets.rtt_median = self.rtt_median;
-        match &self.rtt {
-            Some(rtt) => sockets.rtt.get_or_insert_default().copy_from(rtt),
-            None => sockets.rtt = None,
+        if let Some(rtt) = &self.rtt {
+            sockets.set_rtt(rtt);
         }
     }
 
@@ -269,6 +274,7 @@ impl Inner {
         if let [sum] = storage.devices.as_mut_slice() {
             (sum.reads, sum.writes) = self.operations;
         }
+        storage.logical_read_bytes = self.logical_read;
         storage.iops_rate = self.rates.operations;
         storage.queue_depth = self.disks.map(|d| d.in_flight);
         storage.latency.clone_from(&self.latency);

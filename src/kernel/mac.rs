@@ -6,10 +6,10 @@
 use std::sync::Arc;
 
 use super::topology::CoreType;
-use super::{Context, Reader, Slots, Timer, selfproc, vm};
+use super::{Context, Reader, Slots, Timer, cpu, selfproc, vm};
 use crate::catalog::Collector;
 use crate::macos::System;
-use crate::macos::map::{core_types, cores_by_type, disk_of, machine_of, thermal_state};
+use crate::macos::map::{CpuTime, core_types, cores_by_type, disk_of, machine_of, thermal_state};
 use crate::runtime::Container;
 use crate::snapshot::{ContainerFacts, CoreLoad, Snapshot};
 
@@ -17,13 +17,13 @@ use crate::snapshot::{ContainerFacts, CoreLoad, Snapshot};
 pub fn reader(collector: Collector, system: &Arc<dyn System>) -> Option<Box<dyn Reader>> {
     let system = system.clone();
     Some(match collector {
-        Collector::Cpu => Box::new(Cores { system, types: None }),
+        Collector::Cpu => Box::new(Cores { system, types: None, time: CpuTime::default(), kept: cpu::Kept::default() }),
         Collector::Host => Box::new(Host(system)),
         Collector::Thermal => Box::new(Thermal(system)),
         Collector::Energy => Box::new(Energy(system)),
         Collector::Process => Box::new(Machines { system, slots: Slots::default() }),
         Collector::Vm => Box::new(vm::Vm::default()),
-        Collector::Exporter => Box::new(selfproc::SelfProcess::default()),
+        Collector::Exporter => Box::new(selfproc::SelfProcess::of(system)),
         _ => return None,
     })
 }
@@ -33,11 +33,14 @@ fn whole(snapshot: &mut Snapshot) -> Option<&mut ContainerFacts> {
     snapshot.containers.iter_mut().find(|facts| facts.container.identity.id == "/")
 }
 
-/// How busy each core is.
+/// How busy each core is, and the CPU time of all.
 struct Cores {
     system: Arc<dyn System>,
     /// Asked once: cores do not change.
     types: Option<Vec<(u32, usize)>>,
+    /// The whole machine's.
+    time: CpuTime,
+    kept: cpu::Kept,
 }
 
 impl Reader for Cores {
@@ -54,8 +57,14 @@ impl Reader for Cores {
             busy: *busy,
         }));
         if let Some(machine) = whole(snapshot) {
-            machine.cpu.allocated_cores = self.system.number("hw.activecpu").map(|n| n as f64);
-            machine.cpu.usage_rate_cores = (!load.is_empty()).then(|| load.iter().sum());
+            let cpu = &mut machine.cpu;
+            cpu.allocated_cores = self.system.number("hw.activecpu").map(|n| n as f64);
+            if let Some(ticks) = self.system.ticks() {
+                self.time.advance(ticks);
+                let (user, system) = (self.time.user_ns(), self.time.system_ns());
+                (cpu.user_ns, cpu.system_ns, cpu.usage_ns) = (Some(user), Some(system), Some(user + system));
+                self.kept.step(cpu, ctx.root.clock.boot());
+            }
         }
     }
 }
@@ -103,7 +112,7 @@ impl Reader for Thermal {
     }
 }
 
-/// The machine's energy.
+/// The machine's energy, and whether it comes from a battery.
 struct Energy(Arc<dyn System>);
 
 impl Reader for Energy {
@@ -112,6 +121,7 @@ impl Reader for Energy {
     fn close(&mut self, _: usize) {}
 
     fn read(&mut self, snapshot: &mut Snapshot, _: &[usize], ctx: &mut Context<'_>) {
+        snapshot.host.on_battery = self.0.on_battery();
         match self.0.energy() {
             Ok(parts) => {
                 ctx.capabilities.yes("power");

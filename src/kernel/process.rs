@@ -153,7 +153,9 @@ struct Sums {
 impl Process {
     fn state(&self, container: &Arc<Container>, ctx: &Context<'_>) -> State {
         let is_machine = container.identity.id == "/";
-        let folder = processes_folder(container, ctx).filter(|_| !is_machine);
+        // The root of a cgroup namespace is the machine's to those in it, and a cgroup to the kernel: its processes are known.
+        let is_cgroup = |folder: &PathBuf| !is_machine || ctx.root.exists(&folder.join("cgroup.type"));
+        let folder = processes_folder(container, ctx).filter(is_cgroup);
         let open = |path: PathBuf| KernelFile::open(&path, ctx.budget).ok();
         let pids = ctx.cgroups.version("pids").and_then(|v| ctx.cgroups.folder(v, "pids", &container.cgroup));
         let in_pids = |name: &str| open(pids.as_ref()?.join(name));
@@ -242,7 +244,8 @@ impl Process {
         if let Some(machine) = &state.machine {
             machine.read(&mut facts, ctx)?;
             facts.threads_max = facts.threads_max.or(Some(Limit::Max));
-            return Ok((facts, None));
+            // What is counted for the whole kernel is more than this cgroup's.
+            facts.file_descriptors = facts.file_descriptors.filter(|_| state.procs.is_none());
         }
         pids.clear();
         let Some(procs) = &state.procs else { return Ok((facts, None)) };
@@ -252,8 +255,10 @@ impl Process {
             state.below.list_pids(folder, pids, ctx);
         }
         facts.processes = Some(pids.len() as u64);
-        facts.switches_all = counters.read(&mut state.count, facts.threads, &state.container, ctx);
-        let counted = matches!(state.count, Count::Counted(_));
+        if state.machine.is_none() {
+            facts.switches_all = counters.read(&mut state.count, facts.threads, &state.container, ctx);
+        }
+        let counted = state.machine.is_some() || matches!(state.count, Count::Counted(_));
         if pids.len() > MAX_PROCESSES {
             return Ok((facts, None));
         }

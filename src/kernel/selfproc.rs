@@ -1,17 +1,27 @@
-//! What the exporter itself takes: `getrusage`, and `/proc/self` where there is one.
+//! What the exporter itself takes: `getrusage`, and `/proc/self` or what a Mac says.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use super::file::KernelFile;
 use super::{Context, Reader, parse};
 use crate::catalog::Collector;
+use crate::macos::System;
 use crate::root::{self, Nanos, ReadError, SECOND};
 use crate::runtime::Container;
 use crate::snapshot::{ExporterFacts, Snapshot};
 
 #[derive(Default)]
 pub struct SelfProcess {
+    /// Whom to ask where there is no `/proc`.
+    mac: Option<Arc<dyn System>>,
     kept: Option<Kept>,
+}
+
+impl SelfProcess {
+    pub fn of(mac: Arc<dyn System>) -> Self {
+        Self { mac: Some(mac), kept: None }
+    }
 }
 
 struct Kept {
@@ -25,6 +35,19 @@ impl Reader for SelfProcess {
     fn close(&mut self, _slot: usize) {}
 
     fn read(&mut self, snapshot: &mut Snapshot, _slots: &[usize], ctx: &mut Context<'_>) {
+        if let Some(mac) = &self.mac {
+            let own = mac.own();
+            snapshot.exporter = ExporterFacts {
+                cpu_seconds: root::cpu_seconds(),
+                resident_bytes: own.resident,
+                virtual_bytes: own.size,
+                // The folder's own is among them while it is listed.
+                open_fds: ctx.root.list(Path::new("/dev/fd")).ok().map(|all| all.len().saturating_sub(1) as u64),
+                max_fds: root::descriptor_limit(),
+                start_time_seconds: own.started.map(|s| s as f64),
+            };
+            return;
+        }
         let kept = self.kept.get_or_insert_with(|| Kept::find(ctx));
         let mut facts = ExporterFacts {
             cpu_seconds: root::cpu_seconds(),

@@ -128,15 +128,11 @@ impl Reader for Sockets {
         self.follow(snapshot, slots, ctx);
         let Self { spaces, book, books, answers, .. } = self;
         for (facts, &slot) in snapshot.containers.iter_mut().zip(slots) {
-            let Some(source) = spaces.speaker(slot) else {
-                facts.sockets.rtt = None;
-                continue;
-            };
+            let Some(source) = spaces.speaker(slot) else { continue };
             let quiet = source.quiet(&facts.network, *books, ctx);
             if quiet.is_none() || quiet != source.last.of {
                 source.last.of = None;
                 if let Err(e) = source.dump(book, answers, ctx) {
-                    facts.sockets.rtt = None;
                     tell(ctx.capabilities, Err(e));
                     ctx.failed(COLLECTOR, e);
                     continue;
@@ -216,7 +212,7 @@ impl Source {
         facts.fanout = Some(last.fanout);
         facts.peers.extend_from_slice(&last.peers);
         facts.rtt_median = median(&mut last.rtts).map(seconds);
-        facts.rtt.get_or_insert_default().copy_from(&self.rtt);
+        facts.set_rtt(&self.rtt);
     }
 }
 

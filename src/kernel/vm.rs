@@ -63,11 +63,11 @@ impl Reader for Vm {
         self.ask_guests(snapshot, slots, ctx);
         for (facts, slot) in snapshot.containers.iter_mut().zip(slots) {
             let Some(state) = self.slots.get(*slot) else { continue };
-            facts.sockets.rtt = None;
             let container = facts.container.clone();
             allocations(facts, &container);
             let Some(cell) = &container.measured else { continue };
             cell.with(|m| state.fill(facts, m));
+            let link_speed = ctx.config.network.link_speed;
             if cell.with_guest(|_| ()).is_some() {
                 if let Some((usage, boot)) = state.inner.cpu_usage().filter(|_| facts.cpu.usage_ns.is_none()) {
                     facts.cpu.usage_ns = Some(usage);
@@ -75,6 +75,8 @@ impl Reader for Vm {
                 }
                 state.inner.fill(facts, &state.interface);
             }
+            // A virtual interface has no speed of its own.
+            facts.network.interfaces.iter_mut().for_each(|i| i.speed_bytes_per_second = link_speed);
         }
     }
 }

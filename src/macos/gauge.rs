@@ -1,4 +1,4 @@
-//! Memory, processes and the cores' load, through `sysinfo`, which asks the machine itself: on a Mac alone it is more than
+//! Memory, processes, the cores' load and the exporter itself, through `sysinfo`, which asks the machine itself: on a Mac alone it is more than
 //! a test.
 
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +15,14 @@ pub struct Memory {
     pub swap: Option<u64>,
     pub swap_used: Option<u64>,
     pub processes: Option<u64>,
+}
+
+/// What the exporter itself takes, in bytes, and the second since the Unix epoch when it started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Own {
+    pub resident: Option<u64>,
+    pub size: Option<u64>,
+    pub started: Option<u64>,
 }
 
 /// One machine, asked again and again.
@@ -54,6 +62,22 @@ impl Gauge {
         }
     }
 
+    pub fn own(&self) -> Own {
+        let State { system, .. } = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (Some(system), Ok(pid)) = (system, sysinfo::get_current_pid()) else {
+            return Own::default();
+        };
+        let what = ProcessRefreshKind::nothing().with_memory().without_tasks();
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, what);
+        let process = system.process(pid);
+        let told = |n: u64| Some(n).filter(|n| *n > 0);
+        Own {
+            resident: process.and_then(|p| told(p.memory())),
+            size: process.and_then(|p| told(p.virtual_memory())),
+            started: process.and_then(|p| told(p.start_time())),
+        }
+    }
+
     /// Asked sooner than the system counts, it says again what it said.
     pub fn load(&self, now: Nanos) -> Vec<f64> {
         let State { system, asked, warm } = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,6 +108,20 @@ mod tests {
         assert!(0 < used && used < total, "{told:?}");
         assert!(told.swap_used <= told.swap, "{told:?}");
         assert!(told.processes.unwrap() > 1, "{told:?}");
+    }
+
+    #[test]
+    fn what_the_exporter_takes_is_what_the_kernel_says() {
+        let gauge = Gauge::default();
+        let before = gauge.own();
+        let held = std::hint::black_box(vec![1_u8; 64 << 20]);
+        let own = gauge.own();
+        // Other tests run beside this one.
+        assert!(own.resident.unwrap() > before.resident.unwrap() && own.size >= own.resident, "{before:?} {own:?}");
+        let now = Root::default().clock.wall() / crate::root::SECOND;
+        let age = now - i64::try_from(own.started.unwrap()).unwrap();
+        assert!((0..7200).contains(&age), "started {age} s ago");
+        drop(held);
     }
 
     #[test]

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::snapshot::ThermalState;
 
+/// Nanoseconds of a tick: 100 a second (`CLK_TCK`), whatever the processor.
+const TICK_NS: u64 = 10_000_000;
+
 /// Joules by part of the machine. A part that has never used any does not exist, or is not told of.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Energy(Vec<(&'static str, f64)>);
@@ -62,6 +65,42 @@ pub fn thermal_state(level: u64) -> Option<ThermalState> {
         2 => Some(ThermalState::Serious),
         3 | 4 => Some(ThermalState::Critical),
         _ => None,
+    }
+}
+
+/// Hundredths of a second that all processors together were busy, as `host_statistics` counts them: in 32 bits, which many
+/// processors fill within weeks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ticks {
+    pub user: u32,
+    pub system: u32,
+    pub nice: u32,
+}
+
+/// A machine's CPU time, counted on where its ticks begin anew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CpuTime {
+    last: Option<Ticks>,
+    user: u64,
+    system: u64,
+}
+
+impl CpuTime {
+    pub fn advance(&mut self, now: Ticks) {
+        let Ticks { user, system, nice } = self.last.replace(now).unwrap_or_default();
+        let more = |now: u32, before: u32| u64::from(now.wrapping_sub(before));
+        self.user += more(now.user, user) + more(now.nice, nice);
+        self.system += more(now.system, system);
+    }
+
+    /// Nanoseconds in user space, at whatever priority.
+    pub fn user_ns(&self) -> u64 {
+        self.user.saturating_mul(TICK_NS)
+    }
+
+    /// Nanoseconds in the kernel.
+    pub fn system_ns(&self) -> u64 {
+        self.system.saturating_mul(TICK_NS)
     }
 }
 
@@ -166,6 +205,15 @@ mod tests {
         use ThermalState::*;
         let states: Vec<_> = (0..6).map(thermal_state).collect();
         assert_eq!(states, [Some(Nominal), Some(Fair), Some(Serious), Some(Critical), Some(Critical), None]);
+    }
+
+    #[test]
+    fn cpu_time_counts_on_where_ticks_begin_anew() {
+        let mut time = CpuTime::default();
+        time.advance(Ticks { user: 100, system: u32::MAX - 4, nice: 50 });
+        assert_eq!((time.user_ns(), time.system_ns()), (1_500_000_000, (u64::from(u32::MAX) - 4) * 10_000_000));
+        time.advance(Ticks { user: 101, system: 5, nice: 50 });
+        assert_eq!((time.user_ns(), time.system_ns()), (1_510_000_000, (u64::from(u32::MAX) + 6) * 10_000_000));
     }
 
     #[test]

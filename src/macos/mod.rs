@@ -4,7 +4,7 @@
 //! | file | role |
 //! |---|---|
 //! | [`map`] | what the system says → facts; the same on every platform, tried on all |
-//! | [`gauge`] | memory, processes and the cores' load, through `sysinfo`; runs on every platform |
+//! | [`gauge`] | memory, processes, the cores' load and the exporter itself, through `sysinfo`; runs on every platform |
 //! | `power` | energy by part of the chip, through `macmon` (feature `power`), on a thread of its own |
 //! | `sys` | the calls that no well-kept crate makes, compiled on macOS alone |
 //!
@@ -34,6 +34,12 @@ pub trait System: std::fmt::Debug + Send + Sync {
     /// The machine's memory and processes.
     fn memory(&self) -> gauge::Memory;
 
+    /// How long all processors together have been busy since the machine's start.
+    fn ticks(&self) -> Option<map::Ticks>;
+
+    /// What the exporter itself takes.
+    fn own(&self) -> gauge::Own;
+
     /// Share of the time since it was last asked that each core was busy, by the system's numbers; `now` is the boot clock.
     fn load(&self, now: Nanos) -> Vec<f64>;
 
@@ -42,6 +48,9 @@ pub trait System: std::fmt::Debug + Send + Sync {
 
     /// The level of thermal pressure (`notify_get_state` of `com.apple.system.thermalpressurelevel`).
     fn thermal_pressure(&self) -> Option<u64>;
+
+    /// Whether the machine draws its power from a battery.
+    fn on_battery(&self) -> Option<bool>;
 
     /// Joules since the exporter began, by part of the machine; or why not.
     fn energy(&self) -> Result<Vec<(&'static str, f64)>, &'static str>;

@@ -1,4 +1,4 @@
-//! The calls to macOS: `sysctlbyname`, `notify`, `libproc`. All are unprivileged for processes of the same user.
+//! The calls to macOS: `sysctlbyname`, `host_statistics`, `notify`, `libproc`. All are unprivileged for processes of the same user.
 //!
 //! `libc` has what it can of them. The `libproc` crate knows neither `proc_pid_rusage`'s version 6 (core time by type, energy)
 //! nor a build without libclang.
@@ -7,9 +7,12 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use core_foundation::base::{CFType, CFTypeRef, TCFType};
+use core_foundation::string::{CFString, CFStringRef};
+
 use super::System;
-use super::gauge::{Gauge, Memory};
-use super::map::{Level, Usage, mach_to_ns};
+use super::gauge::{Gauge, Memory, Own};
+use super::map::{Level, Ticks, Usage, mach_to_ns};
 use crate::root::Nanos;
 
 // Of libSystem; not in the libc crate.
@@ -25,6 +28,13 @@ unsafe extern "C" {
         size: c_int,
     ) -> c_int;
     fn mach_timebase_info(info: *mut Timebase) -> c_int;
+    fn mach_host_self() -> libc::mach_port_t;
+}
+
+#[link(name = "IOKit", kind = "framework")]
+unsafe extern "C" {
+    fn IOPSCopyPowerSourcesInfo() -> CFTypeRef;
+    fn IOPSGetProvidingPowerSourceType(snapshot: CFTypeRef) -> CFStringRef;
 }
 
 const PROC_ALL_PIDS: u32 = 1;
@@ -56,6 +66,8 @@ struct RusageV6 {
 #[derive(Debug)]
 pub struct Mac {
     thermal: Option<c_int>,
+    /// The right to ask the machine, taken once: each further one would have to be given back.
+    host: libc::mach_port_t,
     gauge: Gauge,
     #[cfg(feature = "power")]
     power: super::power::Power,
@@ -68,6 +80,8 @@ impl Default for Mac {
         let status = unsafe { notify_register_check(c"com.apple.system.thermalpressurelevel".as_ptr(), &mut token) };
         Self {
             thermal: (status == 0).then_some(token),
+            // SAFETY: it has no arguments and cannot fail.
+            host: unsafe { mach_host_self() },
             gauge: Gauge::default(),
             #[cfg(feature = "power")]
             power: super::power::Power::default(),
@@ -110,6 +124,42 @@ impl System for Mac {
 
     fn memory(&self) -> Memory {
         self.gauge.memory()
+    }
+
+    fn ticks(&self) -> Option<Ticks> {
+        let mut ticks = [0_u32; libc::CPU_STATE_MAX as usize];
+        let mut count = libc::HOST_CPU_LOAD_INFO_COUNT;
+        // SAFETY: `ticks` is writable and holds as many numbers as `count` says.
+        let done = unsafe {
+            libc::host_statistics(self.host, libc::HOST_CPU_LOAD_INFO, ticks.as_mut_ptr().cast(), &mut count)
+        };
+        let of = |state: c_int| ticks[state as usize];
+        (done == libc::KERN_SUCCESS).then(|| Ticks {
+            user: of(libc::CPU_STATE_USER),
+            system: of(libc::CPU_STATE_SYSTEM),
+            nice: of(libc::CPU_STATE_NICE),
+        })
+    }
+
+    fn on_battery(&self) -> Option<bool> {
+        // SAFETY: it has no arguments; what it gives is ours to release, or null.
+        let all = unsafe { IOPSCopyPowerSourcesInfo() };
+        if all.is_null() {
+            return None;
+        }
+        // SAFETY: it is not null, and released with `all`.
+        let all = unsafe { CFType::wrap_under_create_rule(all) };
+        // SAFETY: `all` is what the call above gave, and lives as long as what it points at is looked at.
+        let source = unsafe { IOPSGetProvidingPowerSourceType(all.as_CFTypeRef()) };
+        if source.is_null() {
+            return None;
+        }
+        // SAFETY: it is a string that is not ours to release.
+        Some(unsafe { CFString::wrap_under_get_rule(source) } == "Battery Power")
+    }
+
+    fn own(&self) -> Own {
+        self.gauge.own()
     }
 
     fn load(&self, now: Nanos) -> Vec<f64> {

@@ -20,6 +20,9 @@ pub(super) async fn answer(app: &App) -> Response<Body> {
         rtt: facts.sockets.rtt.as_ref().map(Observed::of),
         rtt_median: facts.sockets.rtt_median,
         context_switches: facts.process.switches_all,
+        // Where its processes are not known the figure is that of all the guest.
+        file_descriptors: facts.process.file_descriptors.filter(|_| facts.process.processes.is_some()),
+        logical_read_bytes: facts.storage.logical_read_bytes,
     });
     let printed = Guest::print(&app.engine.shared().root, &agent);
     with_type(StatusCode::OK, "text/plain; charset=utf-8", printed)

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
 use kina_exporter::catalog::{RTT_BUCKETS, by_name, by_series};
 use kina_exporter::runtime::apple::Guest;
@@ -12,7 +11,7 @@ use kina_exporter::runtime::apple::guest::{Agent, Observed};
 use kina_exporter::sample::Histogram;
 
 use crate::apple_agent::{at_home, server};
-use crate::apple_live::{StandIn, VERSIONS, WITH_STATS, measured, web};
+use crate::apple_live::{LONG, StandIn, VERSIONS, WITH_STATS, measured, web};
 use crate::common::fixture;
 use crate::live::wait_for;
 
@@ -25,7 +24,7 @@ fn scrape(version: &str) -> String {
     if WITH_STATS.contains(&version) {
         measured(&exporter);
     } else {
-        wait_for("the list", Duration::from_secs(15), || web(&exporter.scrape(), "container_last_seen"));
+        wait_for("the list", LONG, || web(&exporter.scrape(), "container_last_seen"));
     }
     let mut lines: Vec<String> = exporter
         .get("/metrics")
@@ -66,7 +65,7 @@ fn families(scrape: &str, of: impl Fn(&str) -> bool) -> BTreeSet<String> {
 }
 
 /// All that a guest can tell, each file in its place, and what the exporter in it adds.
-fn everything() -> Vec<u8> {
+pub fn everything() -> Vec<u8> {
     let content = |path: &str| match path.rsplit('/').next().unwrap_or_default() {
         "memory.stat" => {
             "anon 1\nfile 9\nkernel 2\nshmem 1\nfile_mapped 2\nfile_dirty 0\nfile_writeback 0\ninactive_anon 1\n\
@@ -84,6 +83,7 @@ fn everything() -> Vec<u8> {
         "meminfo" => "MemTotal: 500000 kB\nMemFree: 400000 kB\n",
         "snmp" => "Tcp: OutSegs RetransSegs\nTcp: 7 1\n",
         "cpu.max" => "200000 100000\n",
+        "cpuset.cpus.effective" => "0-3\n",
         "pids.max" | "memory.swap.max" | "memory.low" => "max\n",
         "cgroup.procs" | "cpu.weight" => "100\n",
         "diskstats" => "254 16 vdb 1 0 1 1 1 0 1 1 0 1 1\n",
@@ -94,7 +94,13 @@ fn everything() -> Vec<u8> {
     };
     let files: Vec<_> = Guest::paths().into_iter().step_by(2).map(content).collect();
     let observed = Observed::of(&Histogram::new(RTT_BUCKETS));
-    let agent = Agent { rtt: Some(observed), rtt_median: Some(0.001), context_switches: Some(5) };
+    let agent = Agent {
+        rtt: Some(observed),
+        rtt_median: Some(0.001),
+        context_switches: Some(5),
+        file_descriptors: Some(6),
+        logical_read_bytes: Some(7),
+    };
     let agent = serde_json::to_string(&agent).unwrap();
     [files.join("Linux version 6\n"), agent].join("Linux version 6\n").into_bytes()
 }
@@ -102,11 +108,11 @@ fn everything() -> Vec<u8> {
 /// What containers have on Linux and Apple's have not, whoever is asked: each is in the documentation, with its reason.
 #[test]
 fn the_documentation_names_every_family_that_is_missing() {
-    let port = server(everything());
+    let port = server(everything()).port;
     let stand_in = at_home();
     let exporter = stand_in.exporter_with(&format!("--runtime.apple.agent-port={port}"));
     measured(&exporter);
-    wait_for("the guest", Duration::from_secs(20), || web(&exporter.scrape(), "container_memory_rss"));
+    wait_for("the guest", LONG, || web(&exporter.scrape(), "container_memory_rss"));
     let here = families(&exporter.get("/metrics"), |l| l.contains("id=\"web\""));
     let mut there = BTreeSet::new();
     for golden in ["v1", "v2", "hybrid", "kubernetes-systemd"] {

@@ -5,16 +5,20 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use kina_exporter::catalog::{self, Collector};
+use kina_exporter::config::{CollectorSet, Config};
+use kina_exporter::engine::{Shared, Worker};
+use kina_exporter::kernel::file::Budget;
 use kina_exporter::macos::System;
-use kina_exporter::macos::gauge::Memory;
-use kina_exporter::macos::map::{Level, Usage};
+use kina_exporter::macos::gauge::{Memory, Own};
+use kina_exporter::macos::map::{Level, Ticks, Usage};
 use kina_exporter::root::{Nanos, SECOND};
 use kina_exporter::runtime::apple::shapes::Stats;
 use kina_exporter::runtime::apple::{Guest, Measured, MeasuredCell};
 use kina_exporter::runtime::{Container, Identity, RuntimeKind, VmSettings};
 
+use crate::apple_golden::everything;
 use crate::collected::{Collected, Collecting};
-use crate::common::fake_root;
+use crate::common::{self, fake_root};
 
 const GIB: u64 = 1 << 30;
 
@@ -23,6 +27,9 @@ const GIB: u64 = 1 << 30;
 struct Says {
     levels: Vec<Level>,
     memory: Memory,
+    ticks: Option<Ticks>,
+    own: Own,
+    on_battery: Option<bool>,
     load: Vec<f64>,
     clusters: &'static str,
     thermal: Option<u64>,
@@ -46,6 +53,18 @@ impl System for Fake {
 
     fn memory(&self) -> Memory {
         self.0.lock().unwrap().memory
+    }
+
+    fn ticks(&self) -> Option<Ticks> {
+        self.0.lock().unwrap().ticks
+    }
+
+    fn own(&self) -> Own {
+        self.0.lock().unwrap().own
+    }
+
+    fn on_battery(&self) -> Option<bool> {
+        self.0.lock().unwrap().on_battery
     }
 
     fn load(&self, _: Nanos) -> Vec<f64> {
@@ -85,7 +104,12 @@ fn web() -> (Container, Arc<MeasuredCell>) {
         labels: Arc::new(identity.labels(RuntimeKind::Apple)),
         identity,
         data_root: Some("/data".into()),
-        vm: Some(VmSettings { cpus: Some(4.0), memory_bytes: Some(4 * GIB), ..VmSettings::default() }),
+        vm: Some(VmSettings {
+            cpus: Some(4.0),
+            memory_bytes: Some(4 * GIB),
+            devices: vec!["virtio-blk".into(), "virtio-net".into()],
+            ..VmSettings::default()
+        }),
         measured: Some(cell.clone()),
         ..Container::default()
     };
@@ -122,6 +146,9 @@ fn a_macs_machine_and_the_processes_of_its_machines_become_series() {
             swap_used: Some(GIB),
             processes: Some(500),
         },
+        ticks: Some(Ticks { user: 300, system: 200, nice: 100 }),
+        own: Own { resident: Some(20 << 20), size: Some(GIB), started: Some(1_700_000_000) },
+        on_battery: None,
         load: vec![0.5, 0.25, 1.0, 0.0],
         clusters: "EEPP",
         thermal: Some(1),
@@ -155,6 +182,13 @@ fn a_macs_machine_and_the_processes_of_its_machines_become_series() {
         (catalog::MEMORY_USAGE, &[("id", "/")], 20.0 * GIB as f64),
         (catalog::MEMORY_SWAP, &[("id", "/")], GIB as f64),
         (catalog::PROCESSES, &[("id", "/")], 500.0),
+        (catalog::CPU_USAGE, &[("id", "/"), ("cpu", "total")], 6.0),
+        (catalog::CPU_USER, &[("id", "/")], 4.0),
+        (catalog::CPU_SYSTEM, &[("id", "/")], 2.0),
+        (catalog::CPU_ALLOCATED, &[("id", "/")], 4.0),
+        (catalog::PROCESS_RESIDENT, &[], 20.0 * 1_048_576.0),
+        (catalog::PROCESS_VIRTUAL, &[], GIB as f64),
+        (catalog::PROCESS_START_TIME, &[], 1.7e9),
         (catalog::HOST_THERMAL_STATE, &[("state", "fair")], 1.0),
         (catalog::HOST_THERMAL_STATE, &[("state", "nominal")], 0.0),
         (catalog::HOST_ENERGY, &[("domain", "cpu")], 12.5),
@@ -171,10 +205,22 @@ fn a_macs_machine_and_the_processes_of_its_machines_become_series() {
     ] {
         assert_eq!(all.must(family, labels), expected, "{} {labels:?}", family.name());
     }
-    // Its process is gone: a new one is looked for, and nothing old is told.
-    mac.0.lock().unwrap().usage = None;
+    assert!(all.must(catalog::PROCESS_OPEN_FDS, &[]) > 3.0);
+    assert_eq!(all.0.snapshot.host.on_battery, None);
+    // Its process is gone: a new one is looked for, and nothing old is told. Two cores were busy for ten seconds.
+    {
+        let mut says = mac.0.lock().unwrap();
+        (says.usage, says.on_battery) = (None, Some(true));
+        says.ticks = Some(Ticks { user: 2300, system: 200, nice: 100 });
+    }
+    clock.boot.fetch_add(10 * SECOND, Ordering::Relaxed);
     let after = collecting.collect();
     assert_eq!(after.value(catalog::VM_HOST_MEMORY, &[("id", "web")]), None);
+    for (family, expected) in [(catalog::CPU_USAGE, 26.0), (catalog::CPU_CAPACITY, 40.0), (catalog::CPU_IDLE, 20.0)] {
+        assert_eq!(after.must(family, &[("id", "/")]), expected, "{}", family.name());
+    }
+    assert_eq!(after.facts("").cpu.usage_rate_cores, Some(2.0));
+    assert!(actions(&after).iter().any(|(action, _)| action == "prefer_power_efficiency"), "on battery");
 }
 
 #[test]
@@ -191,7 +237,9 @@ fn what_a_mac_does_not_say_is_absent_and_no_failure() {
         catalog::HOST_CPU_CORES,
         catalog::HOST_CORE_UTILIZATION,
         catalog::MEMORY_USAGE,
+        catalog::CPU_USAGE,
         catalog::PROCESSES,
+        catalog::PROCESS_RESIDENT,
         catalog::HOST_THERMAL_STATE,
         catalog::HOST_ENERGY,
         catalog::VM_HOST_MEMORY,
@@ -208,16 +256,71 @@ fn what_a_mac_does_not_say_is_absent_and_no_failure() {
 }
 
 #[test]
-fn core_types_and_heat_are_advised_on_as_anywhere() {
+fn a_scrape_allocates_nothing_for_a_container_once_warm() {
+    let warm = |n: u32| {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, clock) = fake_root(dir.path());
+        let level = |name: &str, cores| Level { name: name.into(), cores };
+        let mac = Fake(Mutex::new(Says {
+            levels: vec![level("Performance", 6), level("Efficiency", 6)],
+            usage: Some(Usage { footprint: 3 * GIB, performance_ns: Some(1), energy_nj: Some(2), cpu_ns: 3 }),
+            ..Says::default()
+        }));
+        let shared = Shared::on(root, Config { profile_cadvisor: true, ..Config::default() }, Some(Arc::new(mac)));
+        let cells: Vec<_> = (0..n)
+            .map(|at| {
+                let (mut container, cell) = web();
+                container.identity.id = format!("web{at}");
+                container.labels = Arc::new(container.identity.labels(RuntimeKind::Apple));
+                // The fake knows the disk of `web` alone.
+                container.data_root = (at == 0).then(|| "/data".into());
+                container.native_id = if at == 0 { "web".into() } else { format!("web{at}") };
+                shared.directory.insert(container);
+                cell
+            })
+            .collect();
+        let mut worker = Worker::new(shared, Budget::new(1 << 20));
+        let mut collect = || {
+            clock.boot.fetch_add(2 * SECOND, Ordering::Relaxed);
+            worker.collect(CollectorSet::ALL)
+        };
+        // Two answers, a tenth of a second of disk time between them.
+        for _ in 0..2 {
+            let boot = clock.boot.load(Ordering::Relaxed);
+            for cell in &cells {
+                let stats =
+                    Stats { id: "web".into(), cpu_usage_usec: Some(5), block_read_bytes: Some(9), ..Stats::default() };
+                cell.set(Measured { wall: boot, boot, stats });
+                cell.set_guest(Guest::parse(&everything(), boot).unwrap());
+            }
+            collect();
+        }
+        for _ in 0..4 {
+            collect();
+        }
+        let before = common::allocations();
+        let collection = collect();
+        let allocated = common::allocations() - before;
+        let last = collection.snapshot.containers.last().unwrap();
+        assert!(last.storage.latency.is_some() && last.sockets.rtt.is_some() && last.sockets.states.is_some());
+        allocated
+    };
+    let (few, many) = (warm(20), warm(120));
+    assert_eq!(few, many, "allocations of 20 and of 120 containers");
+}
+
+#[test]
+fn cores_and_heat_are_advised_on_as_anywhere() {
+    let (few, fewer) = (("assign_efficiency_cores", Some(1.0)), ("reduce_cores", Some(0.7 * 4.0)));
     // User CPU of four cores, thermal pressure, and what is advised.
     for (user_cores, thermal, expected) in [
-        (0.81 * 4.0, 0, Some(("assign_performance_cores", 5.0))),
-        (0.79 * 4.0, 0, None),
-        (0.31 * 4.0, 0, None),
-        (0.29 * 4.0, 0, Some(("assign_efficiency_cores", 1.0))),
-        (0.5 * 4.0, 1, None),
-        (0.5 * 4.0, 2, Some(("mitigate_thermal", f64::NAN))),
-        (0.5 * 4.0, 3, Some(("mitigate_thermal", f64::NAN))),
+        (0.81 * 4.0, 0, &[("assign_performance_cores", Some(5.0))][..]),
+        (0.79 * 4.0, 0, &[]),
+        (0.31 * 4.0, 0, &[]),
+        (0.29 * 4.0, 0, &[few, fewer]),
+        (0.5 * 4.0, 1, &[]),
+        (0.5 * 4.0, 2, &[("mitigate_thermal", None)]),
+        (0.5 * 4.0, 3, &[("mitigate_thermal", None)]),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let (root, clock) = fake_root(dir.path());
@@ -240,12 +343,12 @@ fn core_types_and_heat_are_advised_on_as_anywhere() {
             last = Some(collecting.collect());
         }
         let given = actions(&last.unwrap());
-        let of_interest: Vec<_> = given
+        let mut of_interest: Vec<_> = given
             .iter()
-            .filter(|(a, _)| a.contains("_performance_") || a.contains("_efficiency_") || a == "mitigate_thermal")
+            .filter(|(a, _)| a.ends_with("_cores") || a == "mitigate_thermal")
             .map(|(a, figure)| (a.as_str(), *figure))
             .collect();
-        let expected: Vec<_> = expected.into_iter().map(|(a, f)| (a, Some(f).filter(|f| !f.is_nan()))).collect();
+        of_interest.sort_by_key(|(action, _)| *action);
         assert_eq!(of_interest, expected, "{user_cores} cores, pressure {thermal}: {given:?}");
     }
 }

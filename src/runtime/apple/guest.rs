@@ -40,10 +40,11 @@ pub enum File {
     PidsCurrent,
     SwapMax,
     MemoryLow,
+    Cpuset,
 }
 
 impl File {
-    const ALL: [(File, &'static str); 23] = [
+    const ALL: [(File, &'static str); 24] = [
         (Self::MemoryStat, "/sys/fs/cgroup/memory.stat"),
         (Self::MemoryEvents, "/sys/fs/cgroup/memory.events"),
         (Self::CpuStat, "/sys/fs/cgroup/cpu.stat"),
@@ -69,6 +70,7 @@ impl File {
         (Self::PidsCurrent, "/sys/fs/cgroup/pids.current"),
         (Self::SwapMax, "/sys/fs/cgroup/memory.swap.max"),
         (Self::MemoryLow, "/sys/fs/cgroup/memory.low"),
+        (Self::Cpuset, "/sys/fs/cgroup/cpuset.cpus.effective"),
     ];
 }
 
@@ -98,6 +100,11 @@ pub struct Agent {
     pub rtt_median: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_switches: Option<u64>,
+    /// Of the container's processes; None where they can't be told from the guest's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_descriptors: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logical_read_bytes: Option<u64>,
 }
 
 /// A histogram on its way.
@@ -210,7 +217,7 @@ mod tests {
             assert_eq!(guest.file(file), expected.as_bytes(), "{file:?}");
         }
         assert_eq!(Guest::parse(b"", 1), None);
-        assert_eq!(Guest::parse(parts[..22].join(version).as_bytes(), 1), None, "cut");
+        assert_eq!(Guest::parse(parts[1..].join(version).as_bytes(), 1), None, "cut");
     }
 
     #[test]
@@ -224,7 +231,12 @@ mod tests {
         let mut rtt = Histogram::new(RTT_BUCKETS);
         rtt.observe(0.0004);
         rtt.observe(7.0);
-        let agent = Agent { rtt: Some(Observed::of(&rtt)), rtt_median: Some(0.0004), context_switches: None };
+        let agent = Agent {
+            rtt: Some(Observed::of(&rtt)),
+            rtt_median: Some(0.0004),
+            file_descriptors: Some(9),
+            ..Agent::default()
+        };
         let guest = Guest::parse(&Guest::print(&root, &agent), 1).unwrap();
         assert_eq!(guest.file(File::MemoryStat), b"anon 5\n");
         assert_eq!(guest.file(File::Snmp), b"Tcp: OutSegs\nTcp: 1\n");
