@@ -60,3 +60,35 @@ impl Cursor {
         !self.ended
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog;
+    use crate::sample::Entity;
+
+    #[test]
+    fn pieces_of_any_size_are_the_whole() {
+        let mut samples = Samples::new();
+        for code in ["200", "404"] {
+            samples.push_with(catalog::HTTP_REQUESTS, Entity::NONE, &[("handler", "metrics"), ("code", code)], 1.0);
+        }
+        samples.push_with(catalog::MACHINE_MEMORY, Entity::NONE, &[], 2.0);
+        for format in [Format::Text, Format::OpenMetrics, Format::Protobuf] {
+            let mut whole = Vec::new();
+            assert!(!Cursor::new(format).fill(&samples, &mut whole, usize::MAX));
+            for upto in 1..=whole.len() {
+                let (mut cursor, mut all) = (Cursor::new(format), Vec::new());
+                loop {
+                    let mut piece = Vec::new();
+                    let more = cursor.fill(&samples, &mut piece, upto);
+                    all.extend_from_slice(&piece);
+                    if !more {
+                        break;
+                    }
+                }
+                assert_eq!(String::from_utf8_lossy(&all), String::from_utf8_lossy(&whole), "{format:?} by {upto}");
+            }
+        }
+    }
+}

@@ -28,7 +28,8 @@ impl Text {
         text
     }
 
-    /// Writes rows of a family from `from` on, its heading before the first, until `out` is full; returns the next row.
+    /// Writes rows of a family from `from` on, its heading before the first, until `out` is full; returns the next row. One row
+    /// is written at least: a heading alone would be written again with the first row.
     pub fn rows(&mut self, samples: &Samples, id: FamilyId, from: usize, out: &mut Vec<u8>, upto: usize) -> usize {
         let family = id.family();
         let table = samples.table(id);
@@ -37,7 +38,7 @@ impl Text {
         }
         let mut at = from;
         for row in table.rows.iter().skip(at) {
-            if out.len() >= upto {
+            if at > from && out.len() >= upto {
                 return at;
             }
             let line = Line { name: family.name, samples, entity: row.entity, extra: row.extra };
@@ -48,7 +49,7 @@ impl Text {
         }
         let mut before = table.rows.len();
         for row in table.sums.iter().skip(at - before) {
-            if out.len() >= upto {
+            if at > from && out.len() >= upto {
                 return at;
             }
             let line = Line { name: family.name, samples, entity: row.entity, extra: row.extra };
@@ -57,7 +58,7 @@ impl Text {
         }
         before += table.sums.len();
         for row in table.hists.iter().skip(at - before) {
-            if out.len() >= upto {
+            if at > from && out.len() >= upto {
                 return at;
             }
             let line = Line { name: family.name, samples, entity: row.entity, extra: row.extra };
