@@ -63,7 +63,7 @@ impl Alertmanager {
             .spawn()
             .unwrap();
         let mut manager = Self { child, address, dir };
-        let is_ready = wait_for("Alertmanager to be ready", Duration::from_secs(60), || {
+        let is_ready = wait_for("Alertmanager to be ready", || {
             if let Some(status) = manager.child.try_wait().unwrap() {
                 let log = std::fs::read_to_string(manager.dir.path().join("log")).unwrap_or_default();
                 assert!(log.contains("address already in use"), "Alertmanager ended with {status}:\n{log}");
@@ -142,8 +142,7 @@ impl Busy {
             docker.run(options, &command.each_ref().map(String::as_str))
         };
         let server = run(&[], "sleep 3600 | nc -l -p 7000 > /dev/null");
-        let address =
-            wait_for("an address", Duration::from_secs(60), || Some(server.address()).filter(|a| !a.is_empty()));
+        let address = wait_for("an address", || Some(server.address()).filter(|a| !a.is_empty()));
         // Again until the server listens.
         let talk = "(while echo hello; do sleep 0.2; done)";
         let client = run(&[], &format!("while :; do {talk} | nc {address} 7000; sleep 0.2; done"));

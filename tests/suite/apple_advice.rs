@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::apple_live::{LONG, StandIn, boot, list, looking, only, rfc3339, unix_now, written};
+use crate::apple_live::{StandIn, boot, list, looking, only, rfc3339, unix_now, written};
 use crate::common::fixture;
 use crate::live::{Exporter, wait_for};
 
@@ -61,7 +61,7 @@ fn memory() {
         stand_in.guest(id, &[("memory.stat", &stat)]);
     }
     let exporter = stand_in.exporter_with("--runtime.apple.guest-interval=10s");
-    wait_for("the guests", LONG, || {
+    wait_for("the guests", || {
         let scrape = exporter.scrape();
         let told = scrape.select("kina_container_memory_efficiency_ratio", &[("runtime", "apple")]).count();
         (told == cases.len()).then_some(())
@@ -94,7 +94,7 @@ fn cpu() {
     };
     tell();
     let exporter = stand_in.exporter();
-    let given = wait_for("advice", LONG, || {
+    let given = wait_for("advice", || {
         tell();
         let given = cases.map(|(id, ..)| advised(&exporter, id));
         given[0].iter().any(|(action, ..)| action == "reduce_cores").then_some(given)
@@ -151,7 +151,7 @@ fn startup() {
         boot(&bundle, "1.2.2/boot-log-web.txt", Duration::ZERO);
         c["status"]["startedDate"] = rfc3339(unix_now()).into();
         put(&stand_in, &[c]);
-        let took = wait_for("the start", LONG, || {
+        let took = wait_for("the start", || {
             exporter.scrape().value("kina_container_last_startup_duration_seconds", &[("id", "new")])
         });
         assert_eq!(took > 1.5, slow, "{name}: {took} s");

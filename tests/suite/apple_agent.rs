@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::apple_live::{LONG, StandIn, list, only, web};
+use crate::apple_live::{StandIn, list, only, web};
 use crate::live::{Exporter, wait_for};
 use crate::vm::Guest;
 
@@ -25,7 +25,7 @@ fn an_exporter_in_the_guest_is_asked_and_its_end_is_noticed() {
     let stand_in = at_home();
     let outside = stand_in.exporter_with(&format!("--runtime.apple.agent-port={}", inside.address.port()));
     let told = |family: &str| {
-        wait_for(family, LONG, || web(&outside.scrape(), family));
+        wait_for(family, || web(&outside.scrape(), family));
     };
     // From files, and what no file tells, under the container's own labels. This machine's cgroup root need not be v2's.
     told("kina_container_tcp_connections");
@@ -35,13 +35,13 @@ fn an_exporter_in_the_guest_is_asked_and_its_end_is_noticed() {
     let scrape = outside.scrape();
     let labels = [("id", "web"), ("name", "web"), ("runtime", "apple"), ("image", "docker.io/library/nginx:1.29")];
     assert!(scrape.value("kina_container_network_rtt_seconds_count", &labels).is_some(), "round-trip times");
-    wait_for("the capability", LONG, || {
+    wait_for("the capability", || {
         (outside.scrape().value("kina_capability", &[("capability", "apple_agent")]) == Some(1.0)).then_some(())
     });
     // What `container stats` told stays.
     assert_eq!(web(&scrape, "container_memory_usage_bytes"), Some(47_431_680.0));
     drop(inside);
-    wait_for("its end", LONG, || web(&outside.scrape(), "kina_vm_guest_used_memory_bytes").is_none().then_some(()));
+    wait_for("its end", || web(&outside.scrape(), "kina_vm_guest_used_memory_bytes").is_none().then_some(()));
     assert_eq!(web(&outside.scrape(), "container_memory_usage_bytes"), Some(47_431_680.0));
 }
 
@@ -76,9 +76,9 @@ fn who_answers_nonsense_at_the_agents_port_tells_nothing() {
         let stand_in = at_home();
         let server = server(nonsense.to_vec());
         let outside = stand_in.exporter_with(&format!("--runtime.apple.agent-port={}", server.port));
-        wait_for("statistics", LONG, || web(&outside.scrape(), "container_memory_usage_bytes"));
+        wait_for("statistics", || web(&outside.scrape(), "container_memory_usage_bytes"));
         // It asks again when it has judged the answer.
-        wait_for("the second question", LONG, || (server.asked.load(Ordering::Relaxed) > 1).then_some(()));
+        wait_for("the second question", || (server.asked.load(Ordering::Relaxed) > 1).then_some(()));
         let scrape = outside.scrape();
         assert!(web(&scrape, "kina_vm_guest_used_memory_bytes").is_none());
         assert!(scrape.value("kina_capability", &[("capability", "apple_agent")]).is_none());
@@ -127,7 +127,7 @@ fn the_exporter_in_a_machine_tells_of_the_container_it_is_in() {
     let port = server(answer.into_bytes()).port;
     let stand_in = at_home();
     let outside = stand_in.exporter_with(&format!("--runtime.apple.agent-port={port}"));
-    let memory = wait_for("the guest", LONG, || web(&outside.scrape(), "container_memory_rss"));
+    let memory = wait_for("the guest", || web(&outside.scrape(), "container_memory_rss"));
     // The process's 32 MiB, and what the exporter itself takes: it is in the container.
     assert!((32.0..128.0).contains(&(memory / 1_048_576.0)), "{memory}\n{output}");
     let scrape = outside.scrape();
@@ -155,6 +155,6 @@ fn the_documented_configuration_gives_an_agents_series_the_containers_labels() {
     let prometheus = crate::prometheus::Prometheus::run(&program, &[], &config);
     let labels = r#"job="kina-guests",id="web",name="web",runtime="apple""#;
     let family = "container_cpu_usage_seconds_total";
-    wait_for("the agent's series", LONG, || prometheus.value(&format!("{family}{{{labels}}}")));
+    wait_for("the agent's series", || prometheus.value(&format!("{family}{{{labels}}}")));
     assert!(prometheus.query(r#"{id="/"}"#).is_empty(), "the machine's own label is replaced");
 }

@@ -1,11 +1,11 @@
 //! What can go wrong with Apple's `container`, end to end: each error sample, crashes, garbage, a command that never ends.
 
-use crate::apple_live::{LONG, StandIn, WITH_STATS, measured};
+use crate::apple_live::{StandIn, WITH_STATS, measured};
 use crate::common::fixture;
 use crate::live::{Exporter, wait_for};
 
 fn says(exporter: &Exporter, capability: &str, reason: &str) {
-    wait_for(&format!("{capability}: {reason}"), LONG, || {
+    wait_for(&format!("{capability}: {reason}"), || {
         let scrape = exporter.scrape();
         scrape.select("kina_capability", &[("capability", capability), ("reason", reason)]).next().map(|_| ())
     });

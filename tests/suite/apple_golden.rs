@@ -11,7 +11,7 @@ use kina_exporter::runtime::apple::guest::{Agent, Observed};
 use kina_exporter::sample::Histogram;
 
 use crate::apple_agent::{at_home, server};
-use crate::apple_live::{LONG, StandIn, VERSIONS, WITH_STATS, measured, web};
+use crate::apple_live::{StandIn, VERSIONS, WITH_STATS, measured, web};
 use crate::common::fixture;
 use crate::live::wait_for;
 
@@ -24,7 +24,7 @@ fn scrape(version: &str) -> String {
     if WITH_STATS.contains(&version) {
         measured(&exporter);
     } else {
-        wait_for("the list", LONG, || web(&exporter.scrape(), "container_last_seen"));
+        wait_for("the list", || web(&exporter.scrape(), "container_last_seen"));
     }
     let mut lines: Vec<String> = exporter
         .get("/metrics")
@@ -112,7 +112,7 @@ fn the_documentation_names_every_family_that_is_missing() {
     let stand_in = at_home();
     let exporter = stand_in.exporter_with(&format!("--runtime.apple.agent-port={port}"));
     measured(&exporter);
-    wait_for("the guest", LONG, || web(&exporter.scrape(), "container_memory_rss"));
+    wait_for("the guest", || web(&exporter.scrape(), "container_memory_rss"));
     let here = families(&exporter.get("/metrics"), |l| l.contains("id=\"web\""));
     let mut there = BTreeSet::new();
     for golden in ["v1", "v2", "hybrid", "kubernetes-systemd"] {

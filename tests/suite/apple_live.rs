@@ -12,9 +12,6 @@ pub const VERSIONS: [&str; 6] = ["0.5.0", "0.7.1", "0.10.0", "0.12.3", "1.0.0", 
 /// … and those that have `container stats`.
 pub const WITH_STATS: [&str; 5] = ["0.7.1", "0.10.0", "0.12.3", "1.0.0", "1.2.2"];
 
-/// Longer than anything takes on a machine that has much else to do.
-pub const LONG: Duration = Duration::from_secs(90);
-
 pub struct StandIn {
     dir: tempfile::TempDir,
 }
@@ -139,7 +136,7 @@ pub fn web(scrape: &Scrape, family: &str) -> Option<f64> {
 }
 
 pub fn measured(exporter: &Exporter) -> Scrape {
-    wait_for("statistics", LONG, || {
+    wait_for("statistics", || {
         let scrape = exporter.scrape();
         web(&scrape, "container_memory_usage_bytes").map(|_| scrape)
     })
@@ -147,7 +144,7 @@ pub fn measured(exporter: &Exporter) -> Scrape {
 
 /// Waits until the exporter has the first list, and has looked at the boot logs once: what starts from now on is a start.
 pub fn looking(exporter: &Exporter) {
-    wait_for("the first list and the daemon's folder", LONG, || {
+    wait_for("the first list and the daemon's folder", || {
         let scrape = exporter.scrape();
         let can = |what: &str| scrape.value("kina_capability", &[("capability", what)]) == Some(1.0);
         (can("apple") && can("apple_boot_logs")).then_some(())
@@ -195,7 +192,7 @@ fn before_0_7_there_are_no_statistics_and_the_guest_tells_instead() {
         ],
     );
     let exporter = stand_in.exporter_with("--runtime.apple.guest-interval=10s");
-    let scrape = wait_for("the guest", LONG, || {
+    let scrape = wait_for("the guest", || {
         let scrape = exporter.scrape();
         web(&scrape, "container_memory_usage_bytes").map(|_| scrape)
     });
@@ -225,7 +222,7 @@ fn machines_networks_and_versions_are_told() {
     stand_in.set("stats", sample("stats-includes-machine.json"));
     let exporter = stand_in.exporter();
     let machine = [("id", "dev-1a2b3c"), ("runtime", "apple")];
-    let scrape = wait_for("the machine", LONG, || {
+    let scrape = wait_for("the machine", || {
         let scrape = exporter.scrape();
         scrape.value("container_memory_usage_bytes", &machine).map(|_| scrape)
     });
@@ -236,14 +233,12 @@ fn machines_networks_and_versions_are_told() {
     assert_eq!(scrape.must("container_memory_usage_bytes", &machine), 734_003_200.0);
     assert_eq!(stand_in.calls("begin machine-inspect-scratch-2"), 0, "it does not run");
     let network = [("runtime", "apple"), ("network", "backend"), ("mode", "nat"), ("ipv4_subnet", "10.20.0.0/24")];
-    wait_for("the networks", LONG, || exporter.scrape().value("kina_runtime_network_info", &network));
+    wait_for("the networks", || exporter.scrape().value("kina_runtime_network_info", &network));
     let version = [("runtime", "apple"), ("component", "container-apiserver"), ("version", "1.2.2")];
     assert_eq!(exporter.scrape().must("kina_runtime_info", &version), 1.0);
     // It stops: its list says so, no list of containers does.
     stand_in.set("machine-list", "[]");
-    wait_for("the machine's end", LONG, || {
-        exporter.scrape().value("container_last_seen", &machine).is_none().then_some(())
-    });
+    wait_for("the machine's end", || exporter.scrape().value("container_last_seen", &machine).is_none().then_some(()));
 }
 
 #[test]
@@ -251,7 +246,7 @@ fn absent_figures_stay_absent_and_unlimited_is_no_limit() {
     let stand_in = StandIn::version("1.2.2");
     stand_in.set("stats", r#"[{"id":"web","networkRxBytes":5,"memoryLimitBytes":18446744073709551615}]"#);
     let exporter = stand_in.exporter();
-    let scrape = wait_for("statistics", LONG, || {
+    let scrape = wait_for("statistics", || {
         let scrape = exporter.scrape();
         web(&scrape, "container_network_receive_bytes_total").map(|_| scrape)
     });
@@ -274,22 +269,22 @@ fn a_daemon_that_is_down_says_so_and_is_found_again() {
 
     let down = std::fs::read(errors.join("list-service-not-running.exit1.stderr.txt")).unwrap();
     stand_in.fail("list", &down, 1);
-    wait_for("the daemon's end to be seen", LONG, || {
+    wait_for("the daemon's end to be seen", || {
         (reason(&exporter.scrape()) == (0.0, "the container service is not running".to_owned())).then_some(())
     });
     assert!(web(&exporter.scrape(), "container_last_seen").is_none(), "nothing is known of it");
 
     stand_in.mend("list", &good);
-    wait_for("the daemon's return to be seen", LONG, || (reason(&exporter.scrape()).0 == 1.0).then_some(()));
+    wait_for("the daemon's return to be seen", || (reason(&exporter.scrape()).0 == 1.0).then_some(()));
     measured(&exporter);
 
     let hung = std::fs::read(errors.join("list-xpc-timeout.exit1.stderr.txt")).unwrap();
     stand_in.fail("list", &hung, 1);
-    wait_for("the hang to be seen", LONG, || {
+    wait_for("the hang to be seen", || {
         (reason(&exporter.scrape()).1 == "the container service does not answer").then_some(())
     });
     stand_in.mend("list", b"this is no JSON");
-    wait_for("garbage to be seen", LONG, || {
+    wait_for("garbage to be seen", || {
         (reason(&exporter.scrape()).1 == "the container command printed no JSON").then_some(())
     });
     // Neither was an exit of a container.
@@ -301,7 +296,7 @@ fn one_statistics_child_at_a_time_and_scrapes_never_wait_for_it() {
     let stand_in = StandIn::version("1.2.2");
     stand_in.delay("stats", 120);
     let exporter = stand_in.exporter();
-    wait_for("the first call", LONG, || (stand_in.calls("begin stats") > 0).then_some(()));
+    wait_for("the first call", || (stand_in.calls("begin stats") > 0).then_some(()));
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(3) {
         exporter.scrape();
@@ -331,7 +326,7 @@ fn five_hundred_containers_with_hostile_names() {
     stand_in.set("list", serde_json::to_vec(&many).unwrap());
     stand_in.set("stats", serde_json::to_vec(&stats).unwrap());
     let exporter = stand_in.exporter();
-    let scrape = wait_for("statistics", LONG, || {
+    let scrape = wait_for("statistics", || {
         let scrape = exporter.scrape();
         (scrape.select("container_cpu_usage_seconds_total", &[("runtime", "apple")]).count() == 500).then_some(scrape)
     });
@@ -358,27 +353,27 @@ fn stop_restart_and_a_restarted_daemon_are_told_apart() {
     let mut stopped = running.clone();
     stopped["status"]["state"] = "stopped".into();
     put(&stopped);
-    wait_for("the stop", LONG, || (exits(&exporter.scrape()) == 1.0).then_some(()));
+    wait_for("the stop", || (exits(&exporter.scrape()) == 1.0).then_some(()));
     assert!(web(&exporter.scrape(), "container_last_seen").is_none());
 
     let mut again = running.clone();
     let now = unix_now() + 1;
     again["status"]["startedDate"] = rfc3339(now).into();
     put(&again);
-    wait_for("the start", LONG, || (starts(&exporter.scrape()) == 1.0).then_some(()));
+    wait_for("the start", || (starts(&exporter.scrape()) == 1.0).then_some(()));
     assert_eq!(web(&exporter.scrape(), "container_start_time_seconds"), Some(now as f64));
 
     // The daemon restarts: everything is stopped and has no start time, though the VM may live. No exit is made up.
     let mut forgotten = again.clone();
     forgotten["status"] = serde_json::json!({"state": "stopped", "networks": []});
     put(&forgotten);
-    wait_for("the daemon's restart", LONG, || web(&exporter.scrape(), "container_last_seen").is_none().then_some(()));
+    wait_for("the daemon's restart", || web(&exporter.scrape(), "container_last_seen").is_none().then_some(()));
     assert_eq!(exits(&exporter.scrape()), 1.0);
 
     // What runs after it started anew.
     again["status"]["startedDate"] = rfc3339(unix_now() + 1).into();
     put(&again);
-    wait_for("the next start", LONG, || (starts(&exporter.scrape()) == 2.0).then_some(()));
+    wait_for("the next start", || (starts(&exporter.scrape()) == 2.0).then_some(()));
 }
 
 /// The boot log of a sample, its lines written as a machine would, from now on; true until the process runs.
@@ -420,7 +415,7 @@ fn exits_have_the_status_that_the_boot_log_tells() {
     }
     put(&names.map(|name| web(name, "running")));
     let exporter = stand_in.exporter();
-    wait_for("the containers", LONG, || {
+    wait_for("the containers", || {
         let shown = exporter.scrape().select("container_last_seen", &[("runtime", "apple")]).count();
         (shown == names.len()).then_some(())
     });
@@ -452,12 +447,12 @@ fn exits_have_the_status_that_the_boot_log_tells() {
     let failures = |scrape: &Scrape| scrape.value("kina_container_start_failures_total", &[("runtime", "apple")]);
     std::fs::create_dir_all(stand_in.bundle("broken")).unwrap();
     boot(&stand_in.bundle("broken"), "1.2.2/boot-log-start-failed.txt", Duration::ZERO);
-    wait_for("a look at all logs", LONG, || failures(&exporter.scrape()).is_some().then_some(()));
+    wait_for("a look at all logs", || failures(&exporter.scrape()).is_some().then_some(()));
     // Removed by itself after its end, its files with it.
     std::fs::remove_dir_all(stand_in.bundle("gone")).unwrap();
     put(&["ok", "error", "killed", "oom", "mute"].map(|name| web(name, "stopped")));
     let exits = |scrape: &Scrape, reason: &str| scrape.value("kina_container_exits_total", &[("reason", reason)]);
-    let scrape = wait_for("the exits", LONG, || {
+    let scrape = wait_for("the exits", || {
         let scrape = exporter.scrape();
         (scrape.value("kina_container_exits_total", &[("runtime", "apple")]) == Some(6.0)).then_some(scrape)
     });
@@ -490,7 +485,7 @@ fn starts_are_told_from_the_boot_log_as_it_grows() {
     web["status"]["startedDate"] = rfc3339(unix_now()).into();
     let put = |c: &serde_json::Value| stand_in.set("list", serde_json::to_vec(&[c]).unwrap());
     put(&web);
-    let cold = wait_for("the start", LONG, || {
+    let cold = wait_for("the start", || {
         let scrape = exporter.scrape();
         phase(&scrape, "process", "cold").map(|_| scrape)
     });
@@ -510,15 +505,13 @@ fn starts_are_told_from_the_boot_log_as_it_grows() {
     // Stopped and started again: the second boot is appended, no file tells of the request.
     web["status"]["state"] = "stopped".into();
     put(&web);
-    wait_for("the stop", LONG, || {
-        (exporter.scrape().value("kina_container_exits_total", &[]) == Some(1.0)).then_some(())
-    });
+    wait_for("the stop", || (exporter.scrape().value("kina_container_exits_total", &[]) == Some(1.0)).then_some(()));
     std::thread::sleep(Duration::from_millis(1100));
     boot(&bundle, "1.2.2/boot-log-web.txt", Duration::from_millis(2));
     web["status"] = only(&list("1.2.2"), "web")["status"].clone();
     web["status"]["startedDate"] = rfc3339(unix_now()).into();
     put(&web);
-    let warm = wait_for("the second start", LONG, || {
+    let warm = wait_for("the second start", || {
         let scrape = exporter.scrape();
         phase(&scrape, "process", "warm").map(|_| scrape)
     });
@@ -535,13 +528,13 @@ fn without_the_files_dates_tell_what_is_cold_and_measure_nothing() {
     stand_in.set("list", "[]");
     let exporter = stand_in.exporter();
     let up = |s: &Scrape| s.value("kina_capability", &[("capability", "apple")]) == Some(1.0);
-    wait_for("the first list", LONG, || up(&exporter.scrape()).then_some(()));
+    wait_for("the first list", || up(&exporter.scrape()).then_some(()));
     std::thread::sleep(Duration::from_millis(1100));
     let mut web = only(&list("1.2.2"), "web").clone();
     web["status"]["startedDate"] = rfc3339(unix_now()).into();
     web["configuration"]["creationDate"] = web["status"]["startedDate"].clone();
     stand_in.set("list", serde_json::to_vec(&[web]).unwrap());
-    let scrape = wait_for("the start", LONG, || {
+    let scrape = wait_for("the start", || {
         let scrape = exporter.scrape();
         let cold = scrape.value("kina_container_starts_total", &[("runtime", "apple"), ("start", "cold")]);
         (cold == Some(1.0)).then_some(scrape)
@@ -558,7 +551,7 @@ fn a_process_that_init_cannot_start_is_a_failed_start() {
     let bundle = stand_in.dir.path().join("root/containers/broken");
     std::fs::create_dir_all(&bundle).unwrap();
     boot(&bundle, "1.2.2/boot-log-start-failed.txt", Duration::from_millis(1));
-    wait_for("the failure", LONG, || {
+    wait_for("the failure", || {
         let failures = exporter.scrape().value("kina_container_start_failures_total", &[("runtime", "apple")]);
         (failures == Some(1.0)).then_some(())
     });
@@ -622,7 +615,7 @@ fn the_guests_kernel_tells_more_where_it_is_asked() {
     stand_in.fail("exec-bare", b"Error: failed to find target executable cat\n", 1);
     let exporter = stand_in.exporter_with("--runtime.apple.guest-interval=10s");
     measured(&exporter);
-    let told = |family: &str| wait_for(family, LONG, || web(&exporter.scrape(), family));
+    let told = |family: &str| wait_for(family, || web(&exporter.scrape(), family));
     assert_eq!(told("container_cpu_user_seconds_total"), 3.0);
     assert_eq!(told("container_cpu_system_seconds_total"), 1.0);
     assert_eq!(told("container_fs_reads_total"), 33.0);
@@ -657,7 +650,7 @@ fn the_guests_kernel_tells_more_where_it_is_asked() {
         let family = format!("kina_container_storage_latency_seconds_{what}");
         scrape.value(&family, &[("id", "web"), ("op", "read")])
     };
-    let scrape = wait_for("the next round", LONG, || {
+    let scrape = wait_for("the next round", || {
         let scrape = exporter.scrape();
         (latency(&scrape, "count") == Some(50.0)).then_some(scrape)
     });
@@ -676,7 +669,7 @@ fn disk_usage_is_asked_only_where_it_is_switched_on() {
     let exporter = stand_in.exporter_with("--runtime.apple.disk-interval=10m");
     let bytes = |family: &str, kind: &str| {
         let labels = [("runtime", "apple"), ("kind", kind)];
-        wait_for(family, LONG, || exporter.scrape().value(family, &labels))
+        wait_for(family, || exporter.scrape().value(family, &labels))
     };
     assert_eq!(bytes("kina_runtime_disk_bytes", "images"), 3_906_629_632.0);
     assert_eq!(bytes("kina_runtime_disk_reclaimable_bytes", "containers"), 41_943_040.0);

@@ -1,7 +1,7 @@
 //! What dashboards, rules and alerts made for cAdvisor read: kubernetes-mixin's series, and those of Docker dashboards and
 //! common alerts, on a container that has all of it.
 
-use crate::live::{Docker, Exporter, LIMIT, Sample, Scrape, wait_for};
+use crate::live::{Docker, Exporter, Sample, Scrape, wait_for};
 
 /// Read of a container: the family, the label beside the identity, and whether `--profile cadvisor` is needed.
 const OF_A_CONTAINER: &[(&str, &str, bool)] = &[
@@ -90,7 +90,7 @@ fn everything_that_dashboards_made_for_cadvisor_read_is_there() {
         let flag = format!("--profile={profile}");
         let exporter = Exporter::with_docker(docker, &[&flag]);
         let name = [("name", c.name.as_str())];
-        let scrape = wait_for("the load to have been counted", LIMIT, || {
+        let scrape = wait_for("the load to have been counted", || {
             let scrape = exporter.scrape();
             (scrape.value("container_fs_reads_bytes_total", &name)? > 0.0
                 && scrape.value("container_fs_writes_bytes_total", &name)? > 0.0

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -147,7 +146,7 @@ fn in_a_container_it_names_the_others_and_sees_their_network() {
     let socket = format!("--runtime.docker.socket={}", docker.socket.display());
     let exporter = docker.run_image(&options, NAME, &[&socket]);
     // Asked from within its network: a test has no way into an engine's network.
-    let scrape = wait_for("the other's network", Duration::from_secs(30), || {
+    let scrape = wait_for("the other's network", || {
         let url = "http://127.0.0.1:10217/metrics";
         let network = format!("--network=container:{}", exporter.id);
         let text = Command::new("docker")

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::live::{Docker, DockerContainer, Exporter, LIMIT, Scrape, is_root, wait_for, which};
+use crate::live::{Docker, DockerContainer, Exporter, Scrape, is_root, wait_for, which};
 
 const MIB: f64 = 1_048_576.0;
 
@@ -94,7 +94,7 @@ fn memory_kinds_add_up_to_what_the_kernel_counts() {
     let script = "x=$(head -c 20971520 /dev/zero | tr '\\0' a); head -c 10485760 /dev/zero > /dev/shm/s; \
                   head -c 15728640 /dev/zero > /f; cat /f > /dev/null; echo ready > /ready; while :; do sleep 1; done; echo ${#x}";
     let c = docker.run(&["-m", "128m"], &["sh", "-c", script]);
-    wait_for("the load", LIMIT, || {
+    wait_for("the load", || {
         std::process::Command::new("docker")
             .args(["-H", &format!("unix://{}", docker.socket.display()), "exec", &c.id, "test", "-e", "/ready"])
             .status()
@@ -133,9 +133,7 @@ fn an_oom_kill_is_counted() {
         &["sh", "-c", "while :; do head -c 67108864 /dev/zero | tail > /dev/null; sleep 1; done"],
     );
     let exporter = Exporter::with_docker(docker, &[]);
-    wait_for("an OOM kill", LIMIT, || {
-        exporter.scrape().value("container_oom_events_total", &name(&c)).filter(|v| *v >= 1.0)
-    });
+    wait_for("an OOM kill", || exporter.scrape().value("container_oom_events_total", &name(&c)).filter(|v| *v >= 1.0));
     let kernel = value_of(&cgroup_file(&c, "memory", "memory.oom_control", "memory.events"), "oom_kill ");
     let ours = exporter.scrape().must("container_oom_events_total", &name(&c));
     assert!(ours >= kernel && ours <= kernel + 3.0, "{ours} {kernel}");
@@ -169,8 +167,8 @@ fn network_of_two_containers_that_talk() {
     }
     // Without an input that stays open, nc ends the connection at once.
     let server = docker.run(&[], &["sh", "-c", "sleep 3600 | nc -l -p 7000 > /dev/null"]);
-    let address = wait_for("an address", LIMIT, || Some(server.address()).filter(|a| !a.is_empty()));
-    wait_for("the server to listen", LIMIT, || {
+    let address = wait_for("an address", || Some(server.address()).filter(|a| !a.is_empty()));
+    wait_for("the server to listen", || {
         let sockets = std::fs::read_to_string(format!("/proc/{}/net/tcp6", server.pid())).ok()?;
         sockets.contains(&format!(":{:04X} ", 7000)).then_some(())
     });
@@ -180,7 +178,7 @@ fn network_of_two_containers_that_talk() {
     // Another engine on this machine may have given another container the same address: it would then tell of neither.
     let shown = format!("--containers.name-include={}|{}", server.name, client.name);
     let exporter = Exporter::with_docker(docker, &[&shown]);
-    let scrape = wait_for("the transfer", LIMIT, || {
+    let scrape = wait_for("the transfer", || {
         let s = exporter.scrape();
         (s.value("container_network_transmit_bytes_total", &name(&client))? > 5_000_000.0).then_some(s)
     });

@@ -606,9 +606,7 @@ impl Group {
         let is_in = |f: &std::path::PathBuf| {
             std::fs::read_to_string(f.join("cgroup.procs")).is_ok_and(|procs| procs.lines().any(|l| l == pid))
         };
-        crate::live::wait_for("a process in its cgroups", crate::live::LIMIT, || {
-            self.folders.iter().all(is_in).then_some(())
-        });
+        crate::live::wait_for("a process in its cgroups", || self.folders.iter().all(is_in).then_some(()));
         shell
     }
 }
@@ -694,9 +692,7 @@ fn switches_go_on_when_cpus_come_and_go() {
         rig.pass(61);
         let at_once = counted(&rig.collect()).expect("told in every collection");
         assert!(at_once >= last, "{cpus}: {at_once} after {last}");
-        let later = crate::live::wait_for("more switches", crate::live::LIMIT, || {
-            counted(&rig.collect()).filter(|n| *n > at_once)
-        });
+        let later = crate::live::wait_for("more switches", || counted(&rig.collect()).filter(|n| *n > at_once));
         let success = value(&rig.collect(), catalog::COLLECTOR_SUCCESS, "", &[("collector", "process")]);
         assert_eq!(success, Some(1.0), "{cpus}");
         last = later;
@@ -711,7 +707,7 @@ fn without_counters_switches_are_those_of_the_threads() {
     let kind = |c: &Collection, kind: &str| value(c, catalog::CONTEXT_SWITCHES, &group.path, &[("kind", kind)]);
     let mut last = 0.0;
     for _ in 0..3 {
-        let c = crate::live::wait_for("its processes", crate::live::LIMIT, || {
+        let c = crate::live::wait_for("its processes", || {
             let c = rig.collect();
             kind(&c, "voluntary").is_some_and(|n| n > last).then_some(c)
         });
@@ -744,9 +740,7 @@ fn a_process_under_a_known_pid_is_opened_anew() {
         common::skip("no pid can be had again here");
         return;
     };
-    crate::live::wait_for("what the second process reads", crate::live::LIMIT, || {
-        (read(&rig.collect()) >= Some(8e6)).then_some(())
-    });
+    crate::live::wait_for("what the second process reads", || (read(&rig.collect()) >= Some(8e6)).then_some(()));
 }
 
 /// Writes the recorded trees anew. Run as root with a Docker engine for `hybrid`, and with QEMU for the rest:

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use crate::common::skip;
 
-/// Calls `poll` until it answers, failing with `what` after `limit`.
+/// Calls `poll` until it answers, failing with `what` after [`LIMIT`].
 #[track_caller]
-pub fn wait_for<T>(what: &str, limit: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + limit;
+pub fn wait_for<T>(what: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LIMIT;
     loop {
         if let Some(answer) = poll() {
             return answer;
         }
-        assert!(Instant::now() < deadline, "waited {limit:?} for {what}");
+        assert!(Instant::now() < deadline, "waited {LIMIT:?} for {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -36,7 +36,7 @@ pub fn on_a_free_port<T>(mut start: impl FnMut(SocketAddr) -> Option<T>) -> T {
 }
 
 /// How long a test waits for what must come: long, since a busy machine must not fail it.
-pub const LIMIT: Duration = Duration::from_secs(90);
+pub const LIMIT: Duration = Duration::from_secs(180);
 
 /// The address in the log line that tells of a listener: a port that is chosen beforehand may be another's by then.
 pub fn listening_at(line: &str) -> Option<SocketAddr> {
@@ -218,7 +218,7 @@ impl Exporter {
             .spawn()
             .unwrap();
         let mut exporter = Exporter { child, log, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
-        wait_for("the exporter to be ready", LIMIT, || {
+        wait_for("the exporter to be ready", || {
             if let Some(status) = exporter.child.try_wait().unwrap() {
                 panic!("the exporter ended with {status}:\n{}", exporter.log());
             }

@@ -22,7 +22,7 @@ use kina_exporter::snapshot::{ContainerFacts, Snapshot};
 
 use crate::collected::{Collected, Collecting, container};
 use crate::common::{self, skip};
-use crate::live::{LIMIT, is_root, wait_for, which};
+use crate::live::{is_root, wait_for, which};
 use crate::vm::Guest;
 
 /// A process in a network namespace of its own.
@@ -33,7 +33,7 @@ impl Space {
         let child = Command::new("unshare").args(["--net", "sleep", "600"]).stdin(Stdio::null()).spawn().unwrap();
         let space = Space(child);
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
-        wait_for("a network namespace", LIMIT, || {
+        wait_for("a network namespace", || {
             let its = std::fs::read_link(format!("/proc/{}/ns/net", space.pid())).ok()?;
             let comm = std::fs::read_to_string(format!("/proc/{}/comm", space.pid())).ok()?;
             (its != own && comm.trim() == "sleep").then_some(())
@@ -119,7 +119,7 @@ fn linked() -> Option<(Space, Space)> {
 fn connect(a: &Space, b: &Space, address: &str) -> (TcpStream, TcpStream) {
     let listener = b.inside(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
     let port = listener.local_addr().unwrap().port();
-    let near = a.inside(|| wait_for("the link", LIMIT, || TcpStream::connect((address, port)).ok()));
+    let near = a.inside(|| wait_for("the link", || TcpStream::connect((address, port)).ok()));
     (near, listener.accept().unwrap().0)
 }
 
@@ -151,7 +151,7 @@ fn counters_and_link_speed_are_the_kernels_own() {
     far.read_exact(&mut [0; 300_000]).unwrap();
     let exporter = Exporter::of(vec![a.container("a"), b.container("b")]);
     // Acknowledgements may still be on their way at first.
-    let scrape = wait_for("a still moment", LIMIT, || {
+    let scrape = wait_for("a still moment", || {
         let before = (a.column(0), a.column(8), a.segments());
         let scrape = exporter.scrape();
         (before == (a.column(0), a.column(8), a.segments())).then_some(scrape)
@@ -200,7 +200,7 @@ fn what_changes_in_a_namespace_at_rest_is_seen() {
     }
     let in_state = |state| exporter.scrape().must(catalog::TCP_CONNECTIONS, &[("name", "a"), ("state", state)]);
     let (near, far) = connect(&a, &b, B);
-    let still = |state, n| wait_for(state, LIMIT, || (in_state(state) == n).then_some(()));
+    let still = |state, n| wait_for(state, || (in_state(state) == n).then_some(()));
     still("established", 1.0);
     let observed = || exporter.scrape().facts("a").sockets.rtt.as_ref().unwrap().counts.iter().sum::<u64>();
     // Nothing is sent, and the socket is observed with each collection all the same.
@@ -258,7 +258,7 @@ fn a_guest_speaks_when_the_sandbox_is_gone_and_nothing_stays_open_after_both() {
     let diag = has_sock_diag(&exporter.scrape());
     assert_eq!(files_of_it(), if diag { 4 } else { 2 });
     exporter.0.replace(Vec::new());
-    wait_for("its files to be closed, without a scrape", LIMIT, || (files_of_it() == 0).then_some(()));
+    wait_for("its files to be closed, without a scrape", || (files_of_it() == 0).then_some(()));
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn a_namespace_ends_with_its_container_and_not_with_the_next_scrape() {
     std::thread::sleep(Duration::from_millis(200));
     assert!(has_link(), "what the exporter holds open keeps the namespace, and so the link");
     exporter.0.replace(vec![b.container("b")]);
-    wait_for("the link to go", LIMIT, || (!has_link()).then_some(()));
+    wait_for("the link to go", || (!has_link()).then_some(()));
     exporter.scrape();
 }
 
@@ -320,7 +320,7 @@ fn a_link_that_drops_shows_as_retransmissions() {
     let before = exporter.scrape().must(catalog::TCP_RETRANSMITTED_SEGMENTS, &[("name", "a")]);
     b.ip(&["link", "set", "eth0", "down"]);
     near.write_all(&[7; 1000]).unwrap();
-    let after = wait_for("retransmissions", LIMIT, || {
+    let after = wait_for("retransmissions", || {
         let kernel = a.segments().1;
         let scrape = exporter.scrape();
         let value = scrape.must(catalog::TCP_RETRANSMITTED_SEGMENTS, &[("name", "a")]);

@@ -1,7 +1,7 @@
 //! OTLP of the exporter's own binary: traces of real starts and of its own work, large payloads, a receiver that is away.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use kina_exporter::catalog;
 use opentelemetry_proto::tonic::common::v1::any_value;
@@ -56,12 +56,12 @@ async fn the_exporters_own_work_is_traced_when_asked() {
         let exporter = Exporter::start_in(&[&common[..], &["--otlp.self-traces", &format]].concat(), &[SOON]);
         ask(&exporter);
         let find = |name: &str, parent: Option<&Span>| {
-            wait_for(&format!("span {name} ({format})"), Duration::from_secs(60), || {
+            wait_for(&format!("span {name} ({format})"), || {
                 let child = |s: &Span| parent.is_none_or(|p| s.parent_span_id == p.span_id && s.trace_id == p.trace_id);
                 spans(&receiver).into_iter().find(|s| s.name == name && child(s))
             })
         };
-        let request = wait_for("the span of a scrape", Duration::from_secs(60), || {
+        let request = wait_for("the span of a scrape", || {
             spans(&receiver).into_iter().find(|s| s.name == "GET metrics" && hex(&s.trace_id) == trace)
         });
         assert_eq!((request.kind, hex(&request.parent_span_id).as_str()), (2, caller));
@@ -152,7 +152,7 @@ async fn a_real_start_is_a_trace_whose_spans_are_the_histograms_phases() {
     assert!(!failing.status.success());
     docker.docker(&["rm", "-f", &name]);
 
-    let startups = wait_for("four starts, one of them ready", Duration::from_secs(60), || {
+    let startups = wait_for("four starts, one of them ready", || {
         let all: Value = serde_json::from_str(&exporter.get("/api/v1/startups")).unwrap();
         let all = all["startups"].as_array().unwrap().clone();
         let ready = all.iter().any(|s| s["id"] == json!(healthy.id) && !s["phases"]["ready"].is_null());
@@ -164,7 +164,7 @@ async fn a_real_start_is_a_trace_whose_spans_are_the_histograms_phases() {
         let id = start["trace_id"].as_str().unwrap();
         let mut want = phases_of(&exporter.scrape(), image);
         let is_failed = image == failed;
-        let spans = wait_for(&format!("the trace of {image}"), Duration::from_secs(60), || {
+        let spans = wait_for(&format!("the trace of {image}"), || {
             let mut found: Vec<_> = spans(&receiver).into_iter().filter(|s| hex(&s.trace_id) == id).collect();
             found
                 .sort_by_key(|s| (!s.parent_span_id.is_empty() && s.name != "container.start", s.start_time_unix_nano));
@@ -293,7 +293,7 @@ async fn a_receiver_that_is_away_costs_neither_memory_nor_time_and_gets_everythi
     let push = points(&receiver).len() as f64 / receiver.got().len() as f64;
     receiver.go(true);
     let (mut took, mut others) = (Vec::new(), Vec::new());
-    wait_for("more than an hour's pushes to be dropped", Duration::from_secs(180), || {
+    wait_for("more than an hour's pushes to be dropped", || {
         let (scrape, time) = timed(&exporter);
         took.push(time);
         others.push(timed(&other).1);
@@ -339,7 +339,7 @@ async fn prometheus_3_has_the_same_series_from_otlp_as_from_a_scrape() {
     ];
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let exporter = Exporter::start(&args);
-    wait_for("both containers", Duration::from_secs(60), || {
+    wait_for("both containers", || {
         let found = prometheus.query("count by (container_name) (container_memory_usage_bytes{container_name!=\"\"})");
         (found.len() == 2).then_some(())
     });
@@ -348,7 +348,7 @@ async fn prometheus_3_has_the_same_series_from_otlp_as_from_a_scrape() {
     assert_eq!(exporter.scrape().value("kina_otlp_failed_items_total", &[]), None, "{}", exporter.log());
 
     let sent = exporter.scrape().must("kina_otlp_sent_items_total", &[("signal", "metrics")]);
-    wait_for("another push", Duration::from_secs(60), || {
+    wait_for("another push", || {
         (exporter.scrape().must("kina_otlp_sent_items_total", &[("signal", "metrics")]) > sent + 100.0).then_some(())
     });
     // Each series of ours is there, under the name that it has on /metrics, as often; but for what has a name in the
@@ -377,7 +377,5 @@ async fn prometheus_3_has_the_same_series_from_otlp_as_from_a_scrape() {
     }
     drop(exporter);
     let merged = Exporter::start(&[&args[..], &["--otlp.identity=resource"]].concat());
-    wait_for("a warning", Duration::from_secs(60), || {
-        merged.log().contains("it merges the series of all").then_some(())
-    });
+    wait_for("a warning", || merged.log().contains("it merges the series of all").then_some(()));
 }

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use crate::common::{not_packaged, skip};
 use crate::live::{Docker, Exporter, http, on_a_free_port, wait_for, which};
@@ -63,7 +62,7 @@ impl Prometheus {
             .spawn()
             .unwrap();
         let mut prometheus = Prometheus { child, address, dir };
-        let is_ready = wait_for("Prometheus to be ready", Duration::from_secs(60), || {
+        let is_ready = wait_for("Prometheus to be ready", || {
             if let Some(status) = prometheus.child.try_wait().unwrap() {
                 let log = std::fs::read_to_string(prometheus.dir.path().join("log")).unwrap_or_default();
                 assert!(log.contains("address already in use"), "Prometheus ended with {status}:\n{log}");
@@ -112,13 +111,13 @@ fn encode(text: &str) -> String {
 fn scraped_with(program: &Path, flags: &[&str], global: &str, native: bool) {
     let Some(docker) = Docker::get() else { return };
     let server = docker.run(&[], &["sh", "-c", "tail -f /dev/null | nc -l -p 7000 > /dev/null"]);
-    let address = wait_for("an address", Duration::from_secs(60), || Some(server.address()).filter(|a| !a.is_empty()));
+    let address = wait_for("an address", || Some(server.address()).filter(|a| !a.is_empty()));
     let script = format!("(echo hello; sleep 3600) | nc {address} 7000");
     let client = docker.run(&["--cpus=0.5", "-m", "64m"], &["sh", "-c", &script]);
     let exporter = Exporter::with_docker(docker, &[]);
     let prometheus = Prometheus::start(program, exporter.address, flags, global, "");
     let selector = format!("{{name=\"{}\"}}", client.name);
-    wait_for("two scrapes", Duration::from_secs(60), || {
+    wait_for("two scrapes", || {
         prometheus.value(&format!("count_over_time(container_last_seen{selector}[1m])")).filter(|n| *n >= 2.0)
     });
     let target = prometheus.target();
@@ -129,7 +128,7 @@ fn scraped_with(program: &Path, flags: &[&str], global: &str, native: bool) {
     // No timestamps: the sample's time is the scrape's, and staleness works.
     let rtt = format!("kina_container_network_rtt_seconds{selector}");
     if native {
-        let count = wait_for("a native histogram", Duration::from_secs(60), || {
+        let count = wait_for("a native histogram", || {
             prometheus.value(&format!("histogram_count({rtt})")).filter(|n| *n >= 1.0)
         });
         assert!(count >= 1.0);
@@ -137,11 +136,11 @@ fn scraped_with(program: &Path, flags: &[&str], global: &str, native: bool) {
         assert!(quantile > 0.0 && quantile < 0.5, "{quantile}");
     } else {
         let bucket = format!("histogram_quantile(0.5, kina_container_network_rtt_seconds_bucket{selector})");
-        let quantile = wait_for("a classic histogram", Duration::from_secs(60), || prometheus.value(&bucket));
+        let quantile = wait_for("a classic histogram", || prometheus.value(&bucket));
         assert!(quantile > 0.0 && quantile < 0.5, "{quantile}");
     }
     drop(client);
-    wait_for("the series to end with the container", Duration::from_secs(60), || {
+    wait_for("the series to end with the container", || {
         prometheus.query(&format!("container_last_seen{selector}")).is_empty().then_some(())
     });
 }

@@ -561,7 +561,7 @@ fn sockets_come_from_systemd() {
     }
     let mut child = command.spawn().unwrap();
     drop(listener);
-    let reply = crate::live::wait_for("an answer over the socket", PATIENCE, || {
+    let reply = crate::live::wait_for("an answer over the socket", || {
         assert!(child.try_wait().unwrap().is_none(), "it ended");
         crate::live::http(address, "GET", "/-/healthy", &[], &[])
     });

@@ -9,7 +9,7 @@ use kina_exporter::runtime::{EventKind, RuntimeKind};
 
 use super::fake::id;
 use super::seen::{Seen, nothing};
-use crate::live::{Docker, LIMIT, wait_for};
+use crate::live::{Docker, wait_for};
 
 struct Tree {
     dir: tempfile::TempDir,
@@ -73,11 +73,11 @@ fn what_is_there_is_shown_without_events() {
     std::fs::write(tree.dir.path().join("proc/7/cmdline"), "sleep\u{0}600\u{0}").unwrap();
     std::fs::write(tree.dir.path().join("proc/7/cgroup"), format!("0::/system.slice/docker-{web}.scope\n")).unwrap();
     let seen = tree.see(None);
-    let c = wait_for("the container", LIMIT, || seen.by_name(&web));
+    let c = wait_for("the container", || seen.by_name(&web));
     assert_eq!(c.runtime, RuntimeKind::Cgroup);
     assert_eq!(c.identity.id, format!("/system.slice/docker-{web}.scope"));
     assert_eq!((c.pid, c.command.as_slice()), (7, &["sleep".to_owned(), "600".to_owned()][..]));
-    let c = wait_for("the pod's", LIMIT, || seen.by_name(&pod));
+    let c = wait_for("the pod's", || seen.by_name(&pod));
     assert_eq!(c.user_labels["io.kubernetes.pod.uid"], "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee");
     assert_eq!(seen.live().len(), 2, "an empty cgroup and a service are no containers");
     let machine = seen.ctx.directory.list().1.iter().find(|c| c.identity.id == "/").cloned().unwrap();
@@ -90,16 +90,16 @@ fn a_life_is_followed() {
     let tree = Tree::new();
     let mut seen = tree.see(None);
     let cgroup = format!("/new.slice/libpod-{}.scope", id(1));
-    wait_for("the tree to be walked", LIMIT, || seen.ctx.capabilities.get("cgroup"));
+    wait_for("the tree to be walked", || seen.ctx.capabilities.get("cgroup"));
     std::fs::create_dir_all(tree.path(&cgroup)).unwrap();
     tree.put(&tree.path(&cgroup), 0);
     tree.put(&tree.path(&cgroup), 7);
-    wait_for("the container", LIMIT, || seen.by_name(&id(1)));
+    wait_for("the container", || seen.by_name(&id(1)));
     tree.put(&tree.path(&cgroup), 0);
     seen.wait_for_event(&cgroup, "its end", |e| matches!(e, EventKind::Exited { .. }));
     assert!(seen.live().is_empty());
     tree.put(&tree.path(&cgroup), 8);
-    assert_eq!(wait_for("its second life", LIMIT, || seen.by_name(&id(1))).pid, 8);
+    assert_eq!(wait_for("its second life", || seen.by_name(&id(1))).pid, 8);
     std::fs::remove_dir_all(tree.path(&cgroup)).unwrap();
     seen.wait_for_event(&cgroup, "its removal", |e| *e == EventKind::Removed);
     let events = seen.of(&cgroup);
@@ -125,7 +125,7 @@ fn further_cgroups_are_shown_by_pattern() {
     tree.make("/system.slice/postgres.service", 7);
     tree.make("/system.slice/sshd.service", 8);
     let seen = tree.see(Some("/system\\.slice/postgres.*"));
-    wait_for("the service", LIMIT, || seen.by_name("postgres.service"));
+    wait_for("the service", || seen.by_name("postgres.service"));
     assert_eq!(seen.live().len(), 1);
 }
 
@@ -133,16 +133,16 @@ fn further_cgroups_are_shown_by_pattern() {
 fn two_hundred_cgroups_come_and_go() {
     let tree = Tree::new();
     let mut seen = tree.see(None);
-    wait_for("the tree to be walked", LIMIT, || seen.ctx.capabilities.get("cgroup"));
+    wait_for("the tree to be walked", || seen.ctx.capabilities.get("cgroup"));
     let path = |n| format!("/system.slice/docker-{}.scope", id(n));
     for n in 1..=200 {
         tree.make(&path(n), n);
     }
-    wait_for("all", LIMIT, || (seen.live().len() == 200).then_some(()));
+    wait_for("all", || (seen.live().len() == 200).then_some(()));
     for n in 1..=200 {
         std::fs::remove_dir_all(tree.path(&path(n))).unwrap();
     }
-    wait_for("none", LIMIT, || seen.live().is_empty().then_some(()));
+    wait_for("none", || seen.live().is_empty().then_some(()));
     for n in 1..=200 {
         seen.wait_for_event(&path(n), "its removal", |e| *e == EventKind::Removed);
         assert_eq!(seen.of(&path(n)).len(), 4);
@@ -155,9 +155,9 @@ fn real_containers_are_found_without_their_runtime() {
     let mut config = nothing();
     config.runtime.cgroup.enabled = true;
     let mut seen = Seen::start(Root::default(), config);
-    wait_for("the tree to be walked", LIMIT, || seen.ctx.capabilities.get("cgroup"));
+    wait_for("the tree to be walked", || seen.ctx.capabilities.get("cgroup"));
     let container = docker.run(&[], &["sleep", "600"]);
-    let c = wait_for("the container", LIMIT, || seen.by_name(&container.id));
+    let c = wait_for("the container", || seen.by_name(&container.id));
     assert_eq!(c.pid, container.pid());
     assert_eq!(c.command, ["sleep", "600"]);
     let age = c.started.unwrap() - super::fake::now();
@@ -214,7 +214,7 @@ fn empty_cgroups_cost_nothing_until_somebody_writes_a_process_into_one() {
     assert!(after - before < 30, "woken {} times in 1.5 s", after - before);
     // As a runtime does it, and as an init system in the container does.
     std::fs::write(first.join("cgroup.procs"), "7\n").unwrap();
-    wait_for("the first container", LIMIT, || (shown() == 1).then_some(()));
+    wait_for("the first container", || (shown() == 1).then_some(()));
     std::fs::create_dir(&below).unwrap();
     std::fs::write(below.join("cgroup.procs"), "").unwrap();
     let second = tree.path().join("sys/fs/cgroup/memory/docker").join(id(2)).join("init.scope");
@@ -222,5 +222,5 @@ fn empty_cgroups_cost_nothing_until_somebody_writes_a_process_into_one() {
     for file in ["tasks", "cgroup.procs"] {
         std::fs::write(second.join(file), "8\n").unwrap();
     }
-    wait_for("the second container", LIMIT, || (shown() == 2).then_some(()));
+    wait_for("the second container", || (shown() == 2).then_some(()));
 }

@@ -9,7 +9,7 @@ use kina_exporter::runtime::{EventKind, RuntimeKind};
 
 use super::seen::{Seen, nothing};
 use crate::common::skip;
-use crate::live::{Docker, IMAGE, LIMIT, is_root, wait_for, which};
+use crate::live::{Docker, IMAGE, is_root, wait_for, which};
 
 pub struct Containerd {
     dir: tempfile::TempDir,
@@ -30,7 +30,7 @@ impl Containerd {
         let dir = tempfile::tempdir().unwrap();
         let child = Self::spawn(dir.path());
         let mut daemon = Containerd { dir, child, image: String::new() };
-        wait_for("containerd to answer", LIMIT, || daemon.ctr(&["version"]).then_some(()));
+        wait_for("containerd to answer", || daemon.ctr(&["version"]).then_some(()));
         docker.docker(&["save", "-o", daemon.dir.path().join("image.tar").to_str().unwrap(), IMAGE]);
         daemon.import("native");
         daemon.image = format!("docker.io/library/{IMAGE}");
@@ -117,7 +117,7 @@ fn a_life_in_containerd_is_followed() {
     let options: Vec<&str> = labels.iter().flat_map(|l| ["--label", l]).collect();
     let id = format!("kina-test-ctr-{}", std::process::id());
     assert!(containerd.run(&options, &id, &["sleep", "600"]));
-    let c = wait_for("the container", LIMIT, || seen.by_name(&id));
+    let c = wait_for("the container", || seen.by_name(&id));
     assert_eq!(c.identity.image, containerd.image);
     assert_eq!((c.identity.namespace.as_str(), c.identity.pod.as_str()), ("shop", "web-1"));
     assert_eq!(c.identity.container, "nginx");
@@ -129,7 +129,7 @@ fn a_life_in_containerd_is_followed() {
     assert!(containerd.ctr(&["tasks", "kill", "-s", "SIGKILL", &id]));
     seen.wait_for_event(&id, "its end", |e| matches!(e, EventKind::Exited { .. }));
     assert!(seen.by_name(&id).is_none());
-    wait_for("the task to be removed", LIMIT, || containerd.ctr(&["tasks", "rm", "-f", &id]).then_some(()));
+    wait_for("the task to be removed", || containerd.ctr(&["tasks", "rm", "-f", &id]).then_some(()));
     assert!(containerd.ctr(&["containers", "rm", &id]));
     seen.wait_for_event(&id, "its removal", |e| *e == EventKind::Removed);
     let events = seen.of(&id);
@@ -155,8 +155,8 @@ fn containerd_killed_and_started_again_is_found_again() {
     for id in [&stays, &goes] {
         assert!(containerd.run(&[], id, &["sleep", "600"]));
     }
-    let c = wait_for("the container", LIMIT, || seen.by_name(&goes));
-    wait_for("the container", LIMIT, || seen.by_name(&stays));
+    let c = wait_for("the container", || seen.by_name(&goes));
+    wait_for("the container", || seen.by_name(&stays));
     containerd.child.kill().unwrap();
     containerd.child.wait().unwrap();
     seen.wait_for_capability(RuntimeKind::Containerd, "not answering");
@@ -165,7 +165,7 @@ fn containerd_killed_and_started_again_is_found_again() {
     unsafe { libc::kill(c.pid as i32, libc::SIGKILL) };
     containerd.child = Containerd::spawn(containerd.dir.path());
     seen.wait_for_capability(RuntimeKind::Containerd, "yes");
-    wait_for("the dead one to go", LIMIT, || seen.by_name(&goes).is_none().then_some(()));
+    wait_for("the dead one to go", || seen.by_name(&goes).is_none().then_some(()));
     assert!(seen.by_name(&stays).is_some());
 }
 
@@ -190,11 +190,11 @@ fn what_docker_shows_is_not_shown_again() {
     seen.wait_for_capability(RuntimeKind::Docker, "yes");
     seen.wait_for_capability(RuntimeKind::Containerd, "yes");
     let container = docker.run(&[], &["sleep", "600"]);
-    let c = wait_for("the container", LIMIT, || seen.by_name(&container.name));
+    let c = wait_for("the container", || seen.by_name(&container.name));
     seen.wait_for_event(&container.id, "the task", |e| matches!(e, EventKind::TaskCreated { .. }));
     // Longer than a cgroup is left to a runtime that may know it.
     let until = std::time::Instant::now() + Duration::from_secs(3);
-    wait_for("the time to pass", LIMIT, || {
+    wait_for("the time to pass", || {
         let same: Vec<_> = seen.live().into_iter().filter(|o| o.identity.id == c.identity.id).collect();
         assert_eq!(same.iter().map(|o| o.runtime).collect::<Vec<_>>(), [RuntimeKind::Docker]);
         (std::time::Instant::now() > until).then_some(())

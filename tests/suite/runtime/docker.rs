@@ -8,7 +8,7 @@ use kina_exporter::root::Root;
 use kina_exporter::runtime::{EventKind, RuntimeKind};
 
 use super::seen::{Seen, nothing};
-use crate::live::{Docker, Exporter, IMAGE, LIMIT, Scrape, wait_for};
+use crate::live::{Docker, Exporter, IMAGE, Scrape, wait_for};
 
 fn see(docker: &Docker) -> Seen {
     let mut config = nothing();
@@ -21,7 +21,7 @@ fn see(docker: &Docker) -> Seen {
 
 /// The container is in the directory as soon as `docker run` has returned and identities have settled.
 fn shown(seen: &Seen, name: &str) -> std::sync::Arc<kina_exporter::runtime::Container> {
-    wait_for("the container to be shown", LIMIT, || seen.by_name(name))
+    wait_for("the container to be shown", || seen.by_name(name))
 }
 
 #[test]
@@ -214,13 +214,13 @@ fn two_hundred_come_and_go_and_none_is_missed_or_left() {
         assert_eq!(count(|e| matches!(e, EventKind::Exited { .. })), 1, "{events:?}");
         assert_eq!(count(|e| matches!(e, EventKind::Created)), 1, "{events:?}");
     }
-    wait_for("the last to go", LIMIT, || seen.live().iter().all(|c| !ids.contains(&c.native_id)).then_some(()));
+    wait_for("the last to go", || seen.live().iter().all(|c| !ids.contains(&c.native_id)).then_some(()));
     assert!(seen.by_name(&stays.name).is_some());
     // Of two hundred nothing is left: no series, no descriptor, no memory beyond what an allocator keeps of a hundred at once.
-    wait_for("the exporter to show the one that stays alone", LIMIT, || {
+    wait_for("the exporter to show the one that stays alone", || {
         (shown_by(&exporter.scrape()) == BTreeSet::from([stays.id.clone()])).then_some(())
     });
-    wait_for("its descriptors to be closed", LIMIT, || {
+    wait_for("its descriptors to be closed", || {
         exporter.scrape();
         (Held::by(exporter.pid()).descriptors <= before.descriptors + 2).then_some(())
     });

@@ -126,7 +126,7 @@ impl FakeContainerd {
 
     /// To all who listen, as it is.
     pub fn send(&self, bytes: Bytes) {
-        crate::live::wait_for("a listener", crate::live::LIMIT, || {
+        crate::live::wait_for("a listener", || {
             let mut state = self.lock();
             state.listeners.retain(|l| l.send(bytes.clone()).is_ok());
             (!state.listeners.is_empty()).then_some(())

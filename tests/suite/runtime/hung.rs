@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::fake::{Fake, Manner, id, now};
 use crate::common::{Running, skip};
-use crate::live::{Exporter, LIMIT, Scrape, is_root, wait_for};
+use crate::live::{Exporter, Scrape, is_root, wait_for};
 
 fn flag(name: &str, value: &Path) -> String {
     format!("--{name}={}", value.display())
@@ -28,7 +28,7 @@ fn within(dir: &Path) -> Vec<String> {
 /// A busy machine makes some scrapes slow, a hung daemon would make every one wait half a second for it.
 #[track_caller]
 fn scrapes_wait_for_nobody(exporter: &Exporter) {
-    wait_for("a scrape that waits for nobody", LIMIT, || {
+    wait_for("a scrape that waits for nobody", || {
         let begin = Instant::now();
         exporter.get("/metrics?collect[]=lifecycle");
         (begin.elapsed() < Duration::from_millis(400)).then_some(())
@@ -59,7 +59,7 @@ fn daemons_that_accept_and_never_answer_harm_nothing_else() {
     let timeouts = ["docker", "podman", "containerd"].map(|n| format!("--runtime.{n}.timeout=1s"));
     let flags: Vec<&str> = sockets.iter().chain(&timeouts).map(String::as_str).collect();
     let exporter = Exporter::start(&flags);
-    wait_for("all three to be told", LIMIT, || {
+    wait_for("all three to be told", || {
         let scrape = exporter.scrape();
         all_succeed(&scrape);
         ["docker", "podman", "containerd"]
@@ -80,7 +80,7 @@ fn a_daemon_that_stops_answering_keeps_its_containers_and_holds_up_no_scrape() {
     let more = ["--runtime.docker.socket=/docker.sock", "--runtime.docker.timeout=1s"];
     let flags: Vec<&str> = tree.iter().map(String::as_str).chain(more).collect();
     let exporter = Exporter::start(&flags);
-    wait_for("the container", LIMIT, || exporter.scrape().value("container_last_seen", &[("name", "before")]));
+    wait_for("the container", || exporter.scrape().value("container_last_seen", &[("name", "before")]));
     fake.behave("", Manner::Hang);
     // Its events still come, what they tell of can't be asked.
     fake.run(2, "after", now(), |_| {});
@@ -88,7 +88,7 @@ fn a_daemon_that_stops_answering_keeps_its_containers_and_holds_up_no_scrape() {
     std::fs::write(cgroup.join("cgroup.procs"), "12\n").unwrap();
     std::fs::write(cgroup.join("cgroup.events"), "populated 1\n").unwrap();
     fake.emit(2, "start", now());
-    let scrape = wait_for("the new one by its cgroup", LIMIT, || {
+    let scrape = wait_for("the new one by its cgroup", || {
         let scrape = exporter.scrape();
         (scrape.select("container_last_seen", &[("runtime", "cgroup")]).count() == 1).then_some(scrape)
     });
@@ -137,17 +137,17 @@ fn a_forbidden_socket_hides_no_other() {
         stream.read_to_string(&mut text).ok()?;
         Some(Scrape::parse(text.split_once("\r\n\r\n")?.1))
     };
-    let seen = wait_for("the one that it may see", LIMIT, || {
+    let seen = wait_for("the one that it may see", || {
         scrape().filter(|s| s.value("container_last_seen", &[("name", "of-the-user")]).is_some())
     });
     assert_eq!(reason(&seen, "podman").as_deref(), Some("yes"));
     assert_eq!(seen.value("container_last_seen", &[("name", "of-the-system")]), None);
     open.go_down();
-    wait_for("what is wrong with the other", LIMIT, || {
+    wait_for("what is wrong with the other", || {
         let told = reason(&scrape()?, "podman")?;
         ["permission denied", "not answering"].contains(&told.as_str()).then_some(())
     });
     // One that is let in again is found.
     std::fs::set_permissions(forbidden.socket(), std::fs::Permissions::from_mode(0o666)).unwrap();
-    wait_for("the system's", LIMIT, || scrape()?.value("container_last_seen", &[("name", "of-the-system")]));
+    wait_for("the system's", || scrape()?.value("container_last_seen", &[("name", "of-the-system")]));
 }

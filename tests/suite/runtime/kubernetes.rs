@@ -13,7 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::seen::{Seen, nothing};
 use crate::common::{Running, skip};
-use crate::live::{Docker, Exporter, IMAGE, LIMIT, is_root, wait_for, which};
+use crate::live::{Docker, Exporter, IMAGE, is_root, wait_for, which};
 
 /// The messages of `runtime.v1` that are used, with its field numbers.
 mod cri {
@@ -170,7 +170,7 @@ impl Node {
             .unwrap();
         let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let mut node = Node { dir, tokio, channel: None, containerd: Running(containerd), pods: Vec::new() };
-        wait_for("containerd to answer", LIMIT, || node.ctr(&["version"]).then_some(()));
+        wait_for("containerd to answer", || node.ctr(&["version"]).then_some(()));
         let tar = node.dir.path().join("image.tar");
         docker.docker(&["save", "-o", tar.to_str().unwrap(), IMAGE]);
         assert!(node.ctr(&["images", "import", "--snapshotter", "native", tar.to_str().unwrap()]));
@@ -292,7 +292,7 @@ fn pods_are_shown_as_kubelet_names_them() {
     let (sandbox, app) = node.pod("web", "app", 0);
     let image = format!("docker.io/library/{IMAGE}");
 
-    let c = wait_for("the container", LIMIT, || seen.by_name(&app));
+    let c = wait_for("the container", || seen.by_name(&app));
     let i = &c.identity;
     assert_eq!((i.namespace.as_str(), i.pod.as_str(), i.container.as_str()), (NAMESPACE, "web", "app"));
     assert!(i.image == image || i.image == IMAGE, "{}", i.image);
@@ -301,13 +301,13 @@ fn pods_are_shown_as_kubelet_names_them() {
     assert_eq!((c.host_network, c.command.as_slice()), (false, &["sleep".to_owned(), "600".to_owned()][..]));
 
     // As cAdvisor under kubelet has it: the pause container is of its pod, and no container of it by name.
-    let c = wait_for("the sandbox", LIMIT, || seen.by_name(&sandbox));
+    let c = wait_for("the sandbox", || seen.by_name(&sandbox));
     let i = &c.identity;
     assert_eq!((i.namespace.as_str(), i.pod.as_str(), i.container.as_str()), (NAMESPACE, "web", ""));
     assert_eq!((i.image.as_str(), c.shares_network_of.as_deref()), (image.as_str(), None));
 
     let (_, on_the_node) = node.pod("agent", "agent", 2);
-    let c = wait_for("the node's", LIMIT, || seen.by_name(&on_the_node));
+    let c = wait_for("the node's", || seen.by_name(&on_the_node));
     assert_eq!((c.host_network, c.shares_network_of.as_deref()), (true, None));
 
     // Network once a pod, the rest once a container: sums by pod are right.
@@ -327,7 +327,5 @@ fn pods_are_shown_as_kubelet_names_them() {
     assert_eq!(of("container_cpu_usage_seconds_total", "agent"), ["", "agent"]);
 
     node.remove(&sandbox);
-    wait_for("the pod to go", LIMIT, || {
-        (seen.by_name(&sandbox).is_none() && seen.by_name(&app).is_none()).then_some(())
-    });
+    wait_for("the pod to go", || (seen.by_name(&sandbox).is_none() && seen.by_name(&app).is_none()).then_some(()));
 }

@@ -14,7 +14,7 @@ use crate::live::{LIMIT, wait_for};
 
 #[track_caller]
 fn shown(seen: &Seen, name: &str) -> std::sync::Arc<kina_exporter::runtime::Container> {
-    wait_for(&format!("{name} to be shown"), LIMIT, || seen.by_name(name))
+    wait_for(&format!("{name} to be shown"), || seen.by_name(name))
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn nonsense_among_containerds_events_costs_itself_alone() {
     for bad in [b"\x07\0\0\0\x01x".to_vec(), too_long] {
         let connections = fake.calls("/Version");
         fake.send(bad.into());
-        wait_for("another connection", LIMIT, || (fake.calls("/Version") > connections).then_some(()));
+        wait_for("another connection", || (fake.calls("/Version") > connections).then_some(()));
         seen.wait_for_capability(RuntimeKind::Containerd, "yes");
         shown(&seen, "web");
     }
@@ -140,7 +140,7 @@ fn a_containerd_that_was_away_is_listed_again() {
     seen.wait_for_capability(RuntimeKind::Containerd, "not answering");
     assert!(seen.by_name("stays").is_some(), "a container outlives its daemon");
     fake.end("goes");
-    wait_for("the dead one to go without its daemon", LIMIT, || seen.by_name("goes").is_none().then_some(()));
+    wait_for("the dead one to go without its daemon", || seen.by_name("goes").is_none().then_some(()));
     fake.run("new", 13);
     fake.behave_well();
     seen.wait_for_capability(RuntimeKind::Containerd, "yes");
@@ -270,7 +270,7 @@ fn every_users_podman_is_asked_and_one_that_goes_takes_no_other_along() {
     }
     user.go_down();
     user.end(2);
-    wait_for("the user's to go", LIMIT, || seen.by_name("of-the-user").is_none().then_some(()));
+    wait_for("the user's to go", || seen.by_name("of-the-user").is_none().then_some(()));
     shown(&seen, "of-the-system");
     seen.wait_for_capability(RuntimeKind::Podman, "yes");
     system.go_down();
@@ -338,7 +338,7 @@ fn events_twice_late_and_out_of_order_tell_the_truth() {
         fake.emit(1, "die", t + 20_000);
     }
     shown(&seen, "c1");
-    wait_for("the events", LIMIT, || (seen.of(&id(1)).len() >= 5).then_some(()));
+    wait_for("the events", || (seen.of(&id(1)).len() >= 5).then_some(()));
     seen.settle();
     let events = seen.of(&id(1));
     assert_eq!(events.len(), 5, "{events:?}");
@@ -368,7 +368,7 @@ fn what_happened_while_the_daemon_was_away_is_made_up_for_once() {
     seen.wait_for_capability(RuntimeKind::Docker, "not answering");
     assert!(seen.by_name("stays").is_some(), "a container outlives its daemon");
     fake.end(2);
-    wait_for("the dead one to go without its daemon", LIMIT, || seen.by_name("goes").is_none().then_some(()));
+    wait_for("the dead one to go without its daemon", || seen.by_name("goes").is_none().then_some(()));
     // One start is in the history, one is not any more, one came and went.
     fake.run(4, "told", now(), |_| {});
     fake.emit(4, "start", now());
@@ -402,7 +402,7 @@ fn a_scrape_waits_for_an_identity_but_not_for_ever() {
     fake.run(1, "slow", now(), |_| {});
     fake.emit(1, "start", now());
     let begin = std::time::Instant::now();
-    wait_for("the event", LIMIT, || seen.ctx.directory.is_unsettled().then_some(()));
+    wait_for("the event", || seen.ctx.directory.is_unsettled().then_some(()));
     seen.settle();
     // The daemon would answer after twenty seconds.
     assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
@@ -425,7 +425,7 @@ fn hundreds_at_once_are_all_found() {
     }
     seen.wait_for_event(&id(300), "the last", |e| *e == EventKind::Removed);
     seen.settle();
-    wait_for("all that stay", LIMIT, || (seen.live().len() == 200).then_some(()));
+    wait_for("all that stay", || (seen.live().len() == 200).then_some(()));
     for n in 1..=300 {
         let events = seen.of(&id(n));
         assert_eq!(events.len(), if n % 3 == 0 { 3 } else { 1 }, "{n}: {events:?}");

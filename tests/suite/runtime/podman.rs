@@ -9,7 +9,7 @@ use kina_exporter::startup::FailureReason;
 
 use super::seen::{Seen, nothing};
 use crate::common::skip;
-use crate::live::{Docker, IMAGE, LIMIT, is_root, wait_for, which};
+use crate::live::{Docker, IMAGE, is_root, wait_for, which};
 
 pub struct Podman {
     dir: tempfile::TempDir,
@@ -46,7 +46,7 @@ impl Podman {
             .spawn()
             .unwrap();
         let podman = Podman { dir, child };
-        wait_for("podman to answer", LIMIT, || podman.try_podman(&["version"]).status.success().then_some(()));
+        wait_for("podman to answer", || podman.try_podman(&["version"]).status.success().then_some(()));
         let tar = podman.dir.path().join("image.tar");
         docker.docker(&["save", "-o", tar.to_str().unwrap(), IMAGE]);
         podman.podman(&["load", "-i", tar.to_str().unwrap()]);
@@ -106,7 +106,7 @@ fn a_life_in_podman_is_followed() {
     .concat();
     let id = podman.podman(&create);
     podman.podman(&["start", &id]);
-    let c = wait_for("the container", LIMIT, || seen.live().into_iter().find(|c| c.native_id == id));
+    let c = wait_for("the container", || seen.live().into_iter().find(|c| c.native_id == id));
     assert!(c.identity.image.ends_with(&format!("/{IMAGE}")), "{}", c.identity.image);
     assert_eq!(c.user_labels["a"], "b");
     assert_eq!(c.command, ["sleep", "600"]);
@@ -114,12 +114,12 @@ fn a_life_in_podman_is_followed() {
     assert!(c.created.unwrap() < c.started.unwrap());
     assert!(std::path::Path::new(&format!("/proc/{}", c.pid)).exists());
     // Podman's event of a check carries what the check before it found.
-    wait_for("its health", LIMIT, || {
+    wait_for("its health", || {
         podman.podman(&["healthcheck", "run", &id]);
         seen.of(&id).contains(&EventKind::Health { healthy: true }).then_some(())
     });
     podman.podman(&["rename", &id, "kina-test-renamed"]);
-    wait_for("the new name", LIMIT, || seen.by_name("kina-test-renamed"));
+    wait_for("the new name", || seen.by_name("kina-test-renamed"));
     podman.podman(&["kill", &id]);
     seen.wait_for_event(&id, "its end", |e| *e == EventKind::Exited { code: Some(137) });
     assert!(seen.live().is_empty());

@@ -9,7 +9,7 @@ use kina_exporter::runtime::RuntimeKind;
 use super::containerd::Containerd;
 use super::seen::{Seen, nothing};
 use crate::common::skip;
-use crate::live::{Docker, IMAGE, LIMIT, is_root, wait_for, which};
+use crate::live::{Docker, IMAGE, is_root, wait_for, which};
 
 struct Engine {
     dir: tempfile::TempDir,
@@ -87,10 +87,10 @@ fn an_engine_killed_under_load_is_found_again_without_ghosts() {
     }
     let dir = tempfile::tempdir().unwrap();
     let containerd = Containerd::spawn(dir.path());
-    wait_for("containerd", LIMIT, || dir.path().join("c.sock").exists().then_some(()));
+    wait_for("containerd", || dir.path().join("c.sock").exists().then_some(()));
     let child = Engine::spawn(dir.path());
     let mut engine = Engine { dir, child, containerd };
-    wait_for("the engine", LIMIT, || engine.docker(&["version"]).status.success().then_some(()));
+    wait_for("the engine", || engine.docker(&["version"]).status.success().then_some(()));
     let tar = engine.dir.path().join("image.tar");
     docker.docker(&["save", "-o", tar.to_str().unwrap(), IMAGE]);
     assert!(engine.docker(&["load", "-i", tar.to_str().unwrap()]).status.success());
@@ -102,7 +102,7 @@ fn an_engine_killed_under_load_is_found_again_without_ghosts() {
     for n in 0..5 {
         engine.run(&format!("load-{n}"));
     }
-    wait_for("all five", LIMIT, || (seen.live().len() == 5).then_some(()));
+    wait_for("all five", || (seen.live().len() == 5).then_some(()));
     let dies = seen.by_name("load-3").unwrap();
 
     engine.child.kill().unwrap();
@@ -112,15 +112,15 @@ fn an_engine_killed_under_load_is_found_again_without_ghosts() {
     unsafe { libc::kill(dies.pid as i32, libc::SIGKILL) };
     let _ = std::fs::remove_file(engine.dir.path().join("pid"));
     engine.child = Engine::spawn(engine.dir.path());
-    wait_for("the engine again", LIMIT, || engine.docker(&["version"]).status.success().then_some(()));
+    wait_for("the engine again", || engine.docker(&["version"]).status.success().then_some(()));
     seen.wait_for_capability(RuntimeKind::Docker, "yes");
     engine.run("load-5");
-    wait_for("the new one, and no ghost", LIMIT, || {
+    wait_for("the new one, and no ghost", || {
         let mut names: Vec<_> = seen.live().iter().map(|c| c.identity.name.clone()).collect();
         names.sort();
         (names == ["load-0", "load-1", "load-2", "load-4", "load-5"]).then_some(())
     });
     let out = engine.docker(&["rm", "-f", "load-0", "load-1", "load-2", "load-4", "load-5"]);
     assert!(out.status.success());
-    wait_for("none", LIMIT, || seen.live().is_empty().then_some(()));
+    wait_for("none", || seen.live().is_empty().then_some(()));
 }

@@ -69,14 +69,14 @@ impl Seen {
 
     #[track_caller]
     pub fn wait_for_event(&mut self, id: &str, what: &str, is: impl Fn(&EventKind) -> bool) {
-        wait_for(what, LIMIT, || self.of(id).iter().any(&is).then_some(()));
+        wait_for(what, || self.of(id).iter().any(&is).then_some(()));
     }
 
     /// Waits for a capability's answer, in words.
     #[track_caller]
     pub fn wait_for_capability(&self, runtime: RuntimeKind, wanted: &str) {
         use kina_exporter::probe::Answer;
-        wait_for(&format!("{} to be {wanted}", runtime.name()), LIMIT, || {
+        wait_for(&format!("{} to be {wanted}", runtime.name()), || {
             let answer = match self.ctx.capabilities.get(runtime.name())? {
                 Answer::Yes => "yes".to_owned(),
                 Answer::No(why) => why,

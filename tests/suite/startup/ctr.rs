@@ -198,7 +198,7 @@ impl Client {
     pub fn end(&self, id: &str) {
         let kill = Kill { container_id: id.into(), signal: 9 };
         let _: Result<(wire::Empty, _), _> = self.call("/containerd.services.tasks.v1.Tasks/Kill", kill);
-        crate::live::wait_for("the task to be removed", std::time::Duration::from_secs(20), || {
+        crate::live::wait_for("the task to be removed", || {
             let task = Task { container_id: id.into(), rootfs: Vec::new() };
             self.call::<_, wire::Empty>("/containerd.services.tasks.v1.Tasks/Delete", task).ok()
         });

@@ -118,7 +118,7 @@ fn sees(id: &str) -> Exporter {
 fn only(exporter: &Exporter, id: &str) -> Value {
     let mine = |s: &Value| s["id"].as_str().unwrap().ends_with(id);
     let told = || startups(exporter).into_iter().filter(mine).collect::<Vec<_>>();
-    wait_for("the start to be told", Duration::from_secs(20), || (!told().is_empty()).then_some(()));
+    wait_for("the start to be told", || (!told().is_empty()).then_some(()));
     // Longer than evidence waits for other evidence.
     std::thread::sleep(Duration::from_millis(3500));
     let told = told();
@@ -154,7 +154,7 @@ fn runcs_hooks_and_the_cgroup_are_one_start() {
         assert!((0.005..8.0).contains(&total) && (n == 0 || total > 1.4), "{start}");
         // Its end is the same container's.
         bundle.must(&["delete", "-f"]);
-        wait_for("the end", Duration::from_secs(10), || (exporter.scrape().value(EXITS, &[])? == 1.0).then_some(()));
+        wait_for("the end", || (exporter.scrape().value(EXITS, &[])? == 1.0).then_some(()));
         assert_eq!(exporter.scrape().value(STARTS, &[]), Some(1.0));
     }
 }

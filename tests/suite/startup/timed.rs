@@ -58,7 +58,7 @@ fn fifty_starts_are_counted_once_each_and_as_long_as_they_took() {
     // Restarts of the first ten.
     for (id, ..) in watched.clone().iter().take(10) {
         call(docker, "POST", &format!("/containers/{id}/kill"), &Value::Null);
-        wait_for("the container to end", Duration::from_secs(20), || {
+        wait_for("the container to end", || {
             let (_, about, _) = call(docker, "GET", &format!("/containers/{id}/json"), &Value::Null);
             (about["State"]["Running"] == json!(false)).then_some(())
         });
@@ -91,7 +91,7 @@ fn fifty_starts_are_counted_once_each_and_as_long_as_they_took() {
     }
     assert_eq!(watched.len() + failed, 50);
 
-    let scrape = wait_for("all starts to be counted", Duration::from_secs(20), || {
+    let scrape = wait_for("all starts to be counted", || {
         let scrape = exporter.scrape();
         let all = scrape.value(STARTS, &[]).unwrap_or(0.0) + scrape.value(FAILURES, &[]).unwrap_or(0.0);
         (all >= 50.0).then_some(scrape)
@@ -121,7 +121,7 @@ fn fifty_starts_are_counted_once_each_and_as_long_as_they_took() {
     let (_, about, _) = call(docker, "GET", "/info", &Value::Null);
     watched.retain(|(_, kind, _)| about["Driver"] != "vfs" || *kind == "cold");
     watch::compare(&told, &watched, EXACT);
-    wait_for("the healthy to be ready", Duration::from_secs(40), || {
+    wait_for("the healthy to be ready", || {
         let ready = startups(&exporter).iter().filter(|s| s["phases"]["ready"].is_number()).count();
         (ready >= 3).then_some(())
     });
@@ -129,7 +129,7 @@ fn fifty_starts_are_counted_once_each_and_as_long_as_they_took() {
 
 /// What is counted of some starts, once all have been.
 fn counted(exporter: &Exporter, starts: usize) -> Vec<Value> {
-    wait_for("all starts to be counted", Duration::from_secs(20), || {
+    wait_for("all starts to be counted", || {
         (exporter.scrape().value(STARTS, &[]).unwrap_or(0.0) >= starts as f64).then_some(())
     });
     assert_eq!(exporter.scrape().value(STARTS, &[]), Some(starts as f64));
@@ -190,7 +190,7 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        wait_for("the cgroup to be empty", Duration::from_secs(10), || std::fs::remove_dir(&self.0).ok());
+        wait_for("the cgroup to be empty", || std::fs::remove_dir(&self.0).ok());
     }
 }
 

@@ -56,9 +56,7 @@ fn a_slow_start_is_explained_once_by_what_its_image_and_init_are() {
         ],
     );
     let container = docker.run_image(&[], LAYERED, &["/sbin/init"]);
-    let start = wait_for("the start", Duration::from_secs(20), || {
-        startups(&exporter).into_iter().find(|s| s["id"] == json!(container.id))
-    });
+    let start = wait_for("the start", || startups(&exporter).into_iter().find(|s| s["id"] == json!(container.id)));
     let told = |reason: &str| {
         let slow = start["slow"].as_array().unwrap();
         let finding = slow.iter().find(|f| f["reason"] == json!(reason));
@@ -115,9 +113,7 @@ fn what_an_engine_says_of_a_failed_start_is_its_reason() {
         engine.emit(n, "die", at + 4_000_000);
     }
     let counted = |reason: &str| exporter.scrape().value(FAILURES, &[("reason", reason)]);
-    wait_for("all failures", Duration::from_secs(20), || {
-        (exporter.scrape().value(FAILURES, &[])? >= 4.0).then_some(())
-    });
+    wait_for("all failures", || (exporter.scrape().value(FAILURES, &[])? >= 4.0).then_some(()));
     std::thread::sleep(Duration::from_millis(1500));
     for (reason, message) in said {
         assert_eq!(counted(reason), Some(1.0), "{reason}");
@@ -139,9 +135,7 @@ fn a_task_that_ends_before_it_is_started_exited_at_once() {
     assert!(containerd.ctr(&[&create[..], &[&containerd.image, &id, "sleep", "600"]].concat()));
     client.create_task(&id).unwrap();
     client.end(&id);
-    let failed = wait_for("the failure", Duration::from_secs(20), || {
-        startups(&exporter).into_iter().find(|s| s["id"] == json!(id))
-    });
+    let failed = wait_for("the failure", || startups(&exporter).into_iter().find(|s| s["id"] == json!(id)));
     assert_eq!(failed["failure"]["reason"], "exit_at_once", "{failed}");
     std::thread::sleep(Duration::from_millis(1500));
     let scrape = exporter.scrape();
@@ -149,7 +143,7 @@ fn a_task_that_ends_before_it_is_started_exited_at_once() {
     assert_eq!((scrape.value(STARTS, &[]), scrape.value(EXITS, &[])), (None, None));
     // It is started again, and now it runs.
     client.start(&id).unwrap();
-    wait_for("the start", Duration::from_secs(20), || (exporter.scrape().value(STARTS, &[])? == 1.0).then_some(()));
+    wait_for("the start", || (exporter.scrape().value(STARTS, &[])? == 1.0).then_some(()));
     assert_eq!(exporter.scrape().must(FAILURES, &[]), 1.0);
 }
 
@@ -180,7 +174,7 @@ fn images_beyond_the_bound_are_one_and_each_of_their_starts_is_dropped_once() {
     let body = reports.to_string();
     let answer = http(exporter.address, "POST", "/api/v1/startups", &[], body.as_bytes()).unwrap();
     assert_eq!(answer.status, 202, "{}", String::from_utf8_lossy(&answer.body));
-    wait_for("all to be counted", Duration::from_secs(10), || (startups(&exporter).len() == 6).then_some(()));
+    wait_for("all to be counted", || (startups(&exporter).len() == 6).then_some(()));
     let scrape = exporter.scrape();
     let counted = |name: &str, image: &str| scrape.value(name, &[("image", image)]);
     for (image, starts) in [("one", Some(2.0)), ("two", Some(1.0)), ("other", Some(2.0)), ("three", None)] {
@@ -203,7 +197,7 @@ fn a_report_may_name_any_reason() {
         let body = report.to_string();
         assert_eq!(http(exporter.address, "POST", "/api/v1/startups", &[], body.as_bytes()).unwrap().status, 202);
     }
-    let scrape = wait_for("all failures", Duration::from_secs(10), || {
+    let scrape = wait_for("all failures", || {
         let scrape = exporter.scrape();
         (scrape.value(FAILURES, &[])? == 5.0).then_some(scrape)
     });
