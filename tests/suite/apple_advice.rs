@@ -60,7 +60,7 @@ fn memory() {
         let stat = format!("anon {}\nshmem 0\nfile_mapped 0\nfile {}\nkernel 0\n", process * MIB, cache * MIB);
         stand_in.guest(id, &[("memory.stat", &stat)]);
     }
-    let exporter = stand_in.exporter_with("--runtime.apple.guest-interval=10s");
+    let exporter = stand_in.exporter_with(&["--runtime.apple.guest-interval=10s"]);
     wait_for("the guests", || {
         let scrape = exporter.scrape();
         let told = scrape.select("kina_container_memory_efficiency_ratio", &[("runtime", "apple")]).count();

@@ -23,7 +23,7 @@ pub fn at_home() -> StandIn {
 fn an_exporter_in_the_guest_is_asked_and_its_end_is_noticed() {
     let inside = Exporter::start(&["--no-runtime.docker", "--no-runtime.podman", "--no-runtime.containerd"]);
     let stand_in = at_home();
-    let outside = stand_in.exporter_with(&format!("--runtime.apple.agent-port={}", inside.address.port()));
+    let outside = stand_in.exporter_with(&[&format!("--runtime.apple.agent-port={}", inside.address.port())]);
     let told = |family: &str| {
         wait_for(family, || web(&outside.scrape(), family));
     };
@@ -75,7 +75,7 @@ fn who_answers_nonsense_at_the_agents_port_tells_nothing() {
     for nonsense in [&b""[..], b"<html>", b"Linux version 6\n{}", &[0xff; 100_000]] {
         let stand_in = at_home();
         let server = server(nonsense.to_vec());
-        let outside = stand_in.exporter_with(&format!("--runtime.apple.agent-port={}", server.port));
+        let outside = stand_in.exporter_with(&[&format!("--runtime.apple.agent-port={}", server.port)]);
         wait_for("statistics", || web(&outside.scrape(), "container_memory_usage_bytes"));
         // It asks again when it has judged the answer.
         wait_for("the second question", || (server.asked.load(Ordering::Relaxed) > 1).then_some(()));
@@ -126,7 +126,7 @@ fn the_exporter_in_a_machine_tells_of_the_container_it_is_in() {
         output.lines().filter_map(|l| l.strip_prefix("answer ")).map(|l| l.to_owned() + "\n").collect();
     let port = server(answer.into_bytes()).port;
     let stand_in = at_home();
-    let outside = stand_in.exporter_with(&format!("--runtime.apple.agent-port={port}"));
+    let outside = stand_in.exporter_with(&[&format!("--runtime.apple.agent-port={port}")]);
     let memory = wait_for("the guest", || web(&outside.scrape(), "container_memory_rss"));
     // The process's 32 MiB, and what the exporter itself takes: it is in the container.
     assert!((32.0..128.0).contains(&(memory / 1_048_576.0)), "{memory}\n{output}");

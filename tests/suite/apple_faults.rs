@@ -38,6 +38,49 @@ fn every_error_sample_is_told_by_its_cause_and_recovered_from() {
 }
 
 #[test]
+fn an_error_of_what_is_asked_besides_costs_that_alone() {
+    for version in WITH_STATS {
+        let stand_in = StandIn::version(version);
+        // Otherwise the list tells of images what is asked for here.
+        stand_in.set("image-list", "[]");
+        let mut answers = Vec::new();
+        for file in std::fs::read_dir(fixture("apple").join(version).join("errors")).unwrap() {
+            let path = file.unwrap().path();
+            let Some(name) = path.file_name().unwrap().to_str().unwrap().strip_suffix(".exit1.stderr.txt") else {
+                continue;
+            };
+            let answer = match name {
+                "df-service-not-running" => "df",
+                "image-inspect-unknown" => "image-inspect",
+                "exec-not-running" => "exec-web",
+                "exec-unknown-id" => "exec-buildkit",
+                // See above; and what the exporter never asks for.
+                "list-service-not-running" | "list-xpc-timeout" | "stats-unknown-id" => continue,
+                "inspect-unknown-id" | "logs-unknown-id" => continue,
+                other => panic!("{version}: {other} is not tried"),
+            };
+            stand_in.fail(answer, &std::fs::read(&path).unwrap(), 1);
+            answers.push(answer);
+        }
+        assert!(answers.contains(&"df"), "{version}: {answers:?}");
+        let exporter =
+            stand_in.exporter_with(&["--runtime.apple.disk-interval=10m", "--runtime.apple.guest-interval=10s"]);
+        says(&exporter, "apple_disk", "the container service is not running");
+        for answer in answers {
+            wait_for(&format!("{version}: {answer} to be asked"), || {
+                (stand_in.calls(&format!("done {answer}")) > 0).then_some(())
+            });
+        }
+        let scrape = measured(&exporter);
+        for capability in ["apple", "apple_stats"] {
+            assert_eq!(scrape.value("kina_capability", &[("capability", capability)]), Some(1.0), "{version}");
+        }
+        assert!(scrape.select("kina_scrape_collector_success", &[]).all(|s| s.value == 1.0), "{version}");
+        assert_eq!(exporter.terminate(), Some(0));
+    }
+}
+
+#[test]
 fn another_users_daemon_a_crash_and_garbage_cost_no_more_than_the_answer() {
     let stand_in = StandIn::version("1.2.2");
     let exporter = stand_in.exporter();

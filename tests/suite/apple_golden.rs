@@ -110,7 +110,7 @@ pub fn everything() -> Vec<u8> {
 fn the_documentation_names_every_family_that_is_missing() {
     let port = server(everything()).port;
     let stand_in = at_home();
-    let exporter = stand_in.exporter_with(&format!("--runtime.apple.agent-port={port}"));
+    let exporter = stand_in.exporter_with(&[&format!("--runtime.apple.agent-port={port}")]);
     measured(&exporter);
     wait_for("the guest", || web(&exporter.scrape(), "container_memory_rss"));
     let here = families(&exporter.get("/metrics"), |l| l.contains("id=\"web\""));

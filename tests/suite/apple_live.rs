@@ -100,7 +100,7 @@ impl StandIn {
 
     /// The exporter with nothing but this runtime.
     pub fn exporter(&self) -> Exporter {
-        self.exporter_with("--log.level=info")
+        self.exporter_with(&[])
     }
 
     /// Where the daemon would keep a container's files.
@@ -108,17 +108,16 @@ impl StandIn {
         self.dir.path().join("root/containers").join(id)
     }
 
-    pub fn exporter_with(&self, flag: &str) -> Exporter {
+    pub fn exporter_with(&self, flags: &[&str]) -> Exporter {
         let command = format!("--runtime.apple.command={}", self.program().display());
-        Exporter::start(&[
-            &command,
-            flag,
+        let only_this = [
             "--runtime.apple.stats-interval=1s",
             "--no-runtime.docker",
             "--no-runtime.podman",
             "--no-runtime.containerd",
             "--no-runtime.cgroup",
-        ])
+        ];
+        Exporter::start(&[&[command.as_str()][..], &only_this, flags].concat())
     }
 }
 
@@ -191,7 +190,7 @@ fn before_0_7_there_are_no_statistics_and_the_guest_tells_instead() {
             ("/proc/self/net/dev", "Inter\n face\n  eth0: 100 1 2 3 0 0 0 0 200 4 5 6 0 0 0 0\n"),
         ],
     );
-    let exporter = stand_in.exporter_with("--runtime.apple.guest-interval=10s");
+    let exporter = stand_in.exporter_with(&["--runtime.apple.guest-interval=10s"]);
     let scrape = wait_for("the guest", || {
         let scrape = exporter.scrape();
         web(&scrape, "container_memory_usage_bytes").map(|_| scrape)
@@ -613,7 +612,7 @@ fn the_guests_kernel_tells_more_where_it_is_asked() {
     bare["status"]["networks"][0]["ipv4Address"] = "192.168.64.9/24".into();
     stand_in.set("list", serde_json::to_vec(&[web_alone, bare]).unwrap());
     stand_in.fail("exec-bare", b"Error: failed to find target executable cat\n", 1);
-    let exporter = stand_in.exporter_with("--runtime.apple.guest-interval=10s");
+    let exporter = stand_in.exporter_with(&["--runtime.apple.guest-interval=10s"]);
     measured(&exporter);
     let told = |family: &str| wait_for(family, || web(&exporter.scrape(), family));
     assert_eq!(told("container_cpu_user_seconds_total"), 3.0);
@@ -666,7 +665,7 @@ fn disk_usage_is_asked_only_where_it_is_switched_on() {
     measured(&exporter);
     assert_eq!(stand_in.calls("begin df"), 0);
     drop(exporter);
-    let exporter = stand_in.exporter_with("--runtime.apple.disk-interval=10m");
+    let exporter = stand_in.exporter_with(&["--runtime.apple.disk-interval=10m"]);
     let bytes = |family: &str, kind: &str| {
         let labels = [("runtime", "apple"), ("kind", kind)];
         wait_for(family, || exporter.scrape().value(family, &labels))

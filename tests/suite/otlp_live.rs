@@ -353,21 +353,30 @@ async fn prometheus_3_has_the_same_series_from_otlp_as_from_a_scrape() {
     });
     // Each series of ours is there, under the name that it has on /metrics, as often; but for what has a name in the
     // conventions.
-    let scrape = exporter.scrape();
-    let mut counts = BTreeMap::<&str, usize>::new();
-    for s in scrape.samples.iter().filter(|s| {
-        s.name.starts_with("kina_") && !s.name.starts_with("kina_otlp_") && !s.name.starts_with("kina_http_")
-    }) {
-        let family = catalog::by_series(&s.name).unwrap();
-        let is_machine = s.label("id") == "/" && family.otel_system.is_some();
-        if family.otel.is_none() && !is_machine {
-            *counts.entry(&s.name).or_default() += 1;
+    let counts = |scrape: &Scrape| {
+        let mut counts = BTreeMap::<String, usize>::new();
+        for s in scrape.samples.iter().filter(|s| {
+            s.name.starts_with("kina_") && !s.name.starts_with("kina_otlp_") && !s.name.starts_with("kina_http_")
+        }) {
+            let family = catalog::by_series(&s.name).unwrap();
+            let is_machine = s.label("id") == "/" && family.otel_system.is_some();
+            if family.otel.is_none() && !is_machine {
+                *counts.entry(s.name.clone()).or_default() += 1;
+            }
         }
-    }
-    assert!(counts.len() > 25, "{counts:?}");
+        counts
+    };
+    // Rates have a second collection behind them.
+    let (scrape, counts) = wait_for("most families", || {
+        let scrape = exporter.scrape();
+        let counts = counts(&scrape);
+        (counts.len() > 25).then_some((scrape, counts))
+    });
     for (name, want) in counts {
-        let found = prometheus.value(&format!("count({name})")).unwrap_or(0.0);
-        assert_eq!(found, want as f64, "{name}");
+        // Advice begins between two pushes: the next one has it.
+        wait_for(&format!("{want} {name}"), || {
+            (prometheus.value(&format!("count({name})")) == Some(want as f64)).then_some(())
+        });
     }
     for c in &containers {
         let labels = format!("container_name=\"{}\",container_id=\"{}\"", c.name, c.id);
