@@ -633,7 +633,7 @@ fn containers_that_ended_are_marked_once() {
             let who = if identity == Identity::Resource { &p.resource } else { &p.attributes };
             assert_eq!(who["container.name"], "web-2");
             assert_eq!((p.time, p.count), (now.snapshot.wall as u64, 0));
-            assert!(p.kind == "summary" || p.value.is_none());
+            assert!(p.value.is_none());
         }
         assert_eq!(points.len() - families, told(&now));
     }
@@ -983,15 +983,20 @@ async fn grpc_statuses() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_is_asked_again_when_it_says() {
     let at = |seconds: u64| httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(seconds));
-    // A date has whole seconds. Waits of our own are of at most one at first.
-    for (seconds, least) in [(Some(0), 90), (Some(2), 1_900), (None, 1_500)] {
+    // A date has whole seconds. Waits of our own are of half a second at least, and of at most one at first: of several that
+    // were told to be none the shortest shows it on the busiest machine.
+    for (seconds, times, least) in [(Some(0), 6, 90), (Some(2), 1, 1_900), (None, 1, 1_500)] {
         let told = seconds.map_or_else(|| at(3), |s: u64| s.to_string());
         let act = Act::Status(429, vec![("retry-after", told.clone())]);
-        let receiver = Receiver::with(&[act]);
+        let receiver = Receiver::with(&vec![act; times]);
         let exporter = exporter(to(&receiver.listen().await), &[]);
-        let got = receiver.wait_for(2).await;
-        let took = (got[1].at - got[0].at).as_millis();
-        assert!(got[0].body == got[1].body && took >= least, "{told}: {took} ms");
+        let got = receiver.wait_for(times + 1).await;
+        let took: Vec<_> = got[..=times].windows(2).map(|two| (two[1].at - two[0].at).as_millis()).collect();
+        assert!(
+            got[..=times].iter().all(|g| g.body == got[0].body) && took.iter().all(|t| *t >= least),
+            "{told}: {took:?}"
+        );
+        assert!(seconds != Some(0) || took.iter().any(|t| *t < 500), "{told}: {took:?}");
         exporter.push.shutdown().await;
     }
 }
@@ -1000,9 +1005,8 @@ async fn a_receiver_is_asked_again_when_it_says() {
 async fn a_receiver_that_is_away_does_not_hold_up_the_end() {
     let away = common::Away::new();
     let exporter = exporter(to(&away.address.to_string()), &[("OTEL_METRIC_EXPORT_TIMEOUT", "86400000")]);
-    let begin = Instant::now();
-    exporter.push.shutdown().await;
-    assert!(begin.elapsed() < Duration::from_secs(300), "it does not wait for a day: {:?}", begin.elapsed());
+    let ended = tokio::time::timeout(crate::live::LIMIT, exporter.push.shutdown()).await;
+    ended.expect("an end without the receiver, which may be awaited for a day");
     let dropped = exporter.engine.collect(kina_exporter::config::CollectorSet::ALL).await.unwrap();
     let reasons: Vec<_> = dropped.samples.table(catalog::OTLP_DROPPED).rows.iter().map(|r| r.value).collect();
     assert!(reasons.iter().sum::<f64>() > 0.0, "what was not sent is counted");
