@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::common::skip;
 use crate::e2e::disk_of;
-use crate::live::{Docker, DockerContainer, Exporter, IMAGE, http, on_a_free_port, wait_for, which};
+use crate::live::{Docker, DockerContainer, Exporter, IMAGE, http, on_a_free_port, ready, wait_for, which};
 use crate::prometheus::{self, Prometheus};
 
 /// A minute becomes a second.
@@ -63,15 +63,8 @@ impl Alertmanager {
             .spawn()
             .unwrap();
         let mut manager = Self { child, address, dir };
-        let is_ready = wait_for("Alertmanager to be ready", || {
-            if let Some(status) = manager.child.try_wait().unwrap() {
-                let log = std::fs::read_to_string(manager.dir.path().join("log")).unwrap_or_default();
-                assert!(log.contains("address already in use"), "Alertmanager ended with {status}:\n{log}");
-                return Some(false);
-            }
-            http(address, "GET", "/-/ready", &[], &[]).filter(|r| r.status == 200).map(|_| true)
-        });
-        is_ready.then_some(manager)
+        let log = manager.dir.path().join("log");
+        ready("Alertmanager", &mut manager.child, address, &log).then_some(manager)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,6 +33,19 @@ pub fn on_a_free_port<T>(mut start: impl FnMut(SocketAddr) -> Option<T>) -> T {
         }
     }
     panic!("five ports that were free were taken");
+}
+
+/// Whether a server of Prometheus' kind is ready; false where it ended because another program has its port.
+#[track_caller]
+pub fn ready(name: &str, child: &mut Child, address: SocketAddr, log: &Path) -> bool {
+    wait_for(&format!("{name} to be ready"), || {
+        if let Some(status) = child.try_wait().unwrap() {
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            assert!(log.contains("address already in use"), "{name} ended with {status}:\n{log}");
+            return Some(false);
+        }
+        http(address, "GET", "/-/ready", &[], &[]).filter(|r| r.status == 200).map(|_| true)
+    })
 }
 
 /// How long a test waits for what must come: long, since a busy machine must not fail it.

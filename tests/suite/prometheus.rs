@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::common::{not_packaged, skip};
-use crate::live::{Docker, Exporter, http, on_a_free_port, wait_for, which};
+use crate::live::{Docker, Exporter, http, on_a_free_port, ready, wait_for, which};
 
 pub struct Prometheus {
     child: Child,
@@ -62,15 +62,8 @@ impl Prometheus {
             .spawn()
             .unwrap();
         let mut prometheus = Prometheus { child, address, dir };
-        let is_ready = wait_for("Prometheus to be ready", || {
-            if let Some(status) = prometheus.child.try_wait().unwrap() {
-                let log = std::fs::read_to_string(prometheus.dir.path().join("log")).unwrap_or_default();
-                assert!(log.contains("address already in use"), "Prometheus ended with {status}:\n{log}");
-                return Some(false);
-            }
-            http(address, "GET", "/-/ready", &[], &[]).filter(|r| r.status == 200).map(|_| true)
-        });
-        is_ready.then_some(prometheus)
+        let log = prometheus.dir.path().join("log");
+        ready("Prometheus", &mut prometheus.child, address, &log).then_some(prometheus)
     }
 
     /// The result of an instant query.
