@@ -210,9 +210,11 @@ fn thousands_of_starts_take_no_more_memory_than_the_last_thousand() {
     let held: Vec<i64> = (0..20).map(&mut round).collect();
     eprintln!("bytes after each {ROUND} starts: {held:?}");
     assert_eq!(ledger.last(usize::MAX).len(), ledger::KEPT);
-    // Of two thousand more nothing is left but the digits of their numbers.
-    assert!((held[9]..=held[9] + 1024).contains(&held[19]), "{held:?}");
-    assert!(held[4] - held[0] > 500 * 4 * ROUND, "the list is not what was measured: {held:?}");
+    let grown: Vec<i64> = held.windows(2).map(|two| two[1] - two[0]).collect();
+    // While the list of the last thousand fills, each start takes what its record does: this is what is measured.
+    assert!(grown[..4].iter().all(|&bytes| bytes > 300 * ROUND), "the list is not what was measured: {held:?}");
+    // Of two thousand more nothing is left. A table full of what was removed may double once, when its hashes fall so.
+    assert!(grown[9..].iter().filter(|&&bytes| bytes != 0).count() <= 1, "{held:?}");
 }
 
 #[test]
