@@ -183,10 +183,10 @@ pub struct Key {
 /// |---|---|---|---|---|
 /// | `ImagePulled` | image `pull` | – (`pull` is `ImagePullStarted`: it looks for the image) | `/images/create` | – |
 /// | `Created` | `create` | `create` | `/containers/create` | the cgroup appears |
-/// | `StartRequested` | mount of the root file system, network `connect` (at the latest then) | the same mount, `init` (at the latest then) | the bundle's `config.json` | – |
+/// | `StartRequested` | mount of the root file system, else its host name's file written, else before Docker 28 network `connect` | the same mount, `init` (at the latest then) | the bundle's `config.json` | – |
 /// | `TaskCreated` | of containerd below it, if its socket may be read | – | `/tasks/create` | – |
 /// | `Started` | `start`, inspect `State.StartedAt` | the same | `/tasks/start` | its first process |
-/// | `StartFailed` | network `disconnect` without `start`, inspect `State.Error` and `State.ExitCode` | `cleanup` without a `start` before it, inspect `State.Error` or the `oci-log` beside inspect's `HostnamePath` | `/tasks/create` and `/tasks/delete` without `/tasks/start` or `/tasks/exit` | – |
+/// | `StartFailed` | network `disconnect` without `start`, or 3 s after `create` without either; inspect `State.Error` and `State.ExitCode` | `cleanup` without a `start` before it, inspect `State.Error` or the `oci-log` beside inspect's `HostnamePath` | `/tasks/create` and `/tasks/delete` without `/tasks/start` or `/tasks/exit` | – |
 #[derive(Debug, Clone)]
 pub struct Event {
     pub key: Key,

@@ -43,8 +43,9 @@ pub struct Inspection {
     /// What the daemon says of a failed start.
     pub error: String,
     pub exit_code: i64,
-    /// When the daemon last mounted its root file system, to within half a tick of the kernel's clock.
-    pub mounted: Option<Nanos>,
+    /// When the daemon last did what it does first of all to start it, to within half a tick of the kernel's clock: mounted
+    /// its root file system, and wrote its host name.
+    pub begun: [Option<Nanos>; 2],
     /// Where the OCI runtime that Podman calls writes why it failed.
     oci_log: Option<PathBuf>,
 }
@@ -172,14 +173,19 @@ impl Api {
         // A graph driver makes the folder that it mounts on first of all when a container is started, and removes it at the
         // end: the folder above was then changed.
         let merged = answer.graph_driver.and_then(|g| g.data?.merged_dir).filter(|m| !m.is_empty());
+        let mounted = merged
+            .and_then(|merged| stamps::changed(&self.client.root, Path::new(&merged).parent()?))
+            .or_else(|| stamps::root_mounted(&self.client.root, pid));
+        // Docker writes the file anew for each start. A container that shares another's network has the other's.
+        let host_name =
+            answer.hostname_path.as_deref().filter(|p| self.runtime == RuntimeKind::Docker && p.contains(id));
+        let named = host_name.and_then(|path| stamps::changed(&self.client.root, Path::new(path)));
         Inspection {
             container,
             running,
             error: state.error.unwrap_or_default(),
             exit_code: state.exit_code.unwrap_or(0),
-            mounted: merged
-                .and_then(|merged| stamps::changed(&self.client.root, Path::new(&merged).parent()?))
-                .or_else(|| stamps::root_mounted(&self.client.root, pid)),
+            begun: [mounted, named],
             oci_log: answer
                 .hostname_path
                 .filter(|p| self.runtime == RuntimeKind::Podman && p.starts_with('/'))

@@ -56,6 +56,8 @@ impl Flavor {
 const PARALLEL: usize = 8;
 /// How often a silent daemon is asked whether it is there, and failed inspects are tried again.
 const PING: Duration = Duration::from_secs(30);
+/// How long after its creation a container that has not started is looked at.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// One connection's life: returns why it ended.
 pub(super) async fn session(link: &Arc<Link>, flavor: Flavor) -> Trouble {
@@ -75,6 +77,8 @@ struct Session {
     /// Newest event of the previous connection: containers started since were missed.
     missed_since: Option<Nanos>,
     connected_at: Nanos,
+    /// Docker connects networks when the process exists already, and disconnects them before it tells an end.
+    network_after_process: bool,
     tracked: HashMap<String, Tracked>,
     jobs: JoinSet<Done>,
     parallel: Arc<Semaphore>,
@@ -93,11 +97,23 @@ enum Purpose {
     Start(Nanos),
     /// A start was begun and did not come to its end, at that time.
     StartFailed(Nanos),
+    /// It was created at that time, and nothing has been heard of its start.
+    Settle(Nanos),
 }
 
 enum Done {
-    Inspected { id: String, purpose: Purpose, answer: Result<Option<Box<Inspection>>, Trouble>, _pending: Pending },
+    Inspected {
+        id: String,
+        purpose: Purpose,
+        answer: Result<Option<Box<Inspection>>, Trouble>,
+        _pending: Pending,
+    },
     Pinged(Result<(), Trouble>),
+    /// A container was created a while ago.
+    Settled {
+        id: String,
+        created: Nanos,
+    },
 }
 
 impl Session {
@@ -122,6 +138,7 @@ impl Session {
             floor,
             missed_since,
             connected_at,
+            network_after_process: flavor == Flavor::Docker && version.network_after_process(),
             tracked: HashMap::new(),
             jobs: JoinSet::new(),
             parallel: Arc::new(Semaphore::new(PARALLEL)),
@@ -158,6 +175,7 @@ impl Session {
                 },
                 Some(done) = self.jobs.join_next() => match done {
                     Ok(Done::Inspected { id, purpose, answer, _pending }) => self.inspected(id, purpose, answer),
+                    Ok(Done::Settled { id, created }) => self.settled(&id, created),
                     Ok(Done::Pinged(Err(trouble))) => return trouble,
                     Ok(Done::Pinged(Ok(()))) => {}
                     Err(e) => tracing::error!(error = %e, "an inspect ended early"),
@@ -184,6 +202,26 @@ impl Session {
             let answer = api.inspect(&id).await.map(|found| found.map(Box::new));
             Done::Inspected { id, purpose, answer, _pending: pending }
         });
+    }
+
+    /// Docker tells nothing of a network that could not be set up, a port that is taken: a container that did not start at
+    /// once may have failed to.
+    fn look_again(&mut self, id: String, created: Nanos) {
+        self.jobs.spawn(async move {
+            tokio::time::sleep(SETTLED).await;
+            Done::Settled { id, created }
+        });
+    }
+
+    /// When its start failed nobody says: soon after it was created.
+    fn settled(&mut self, id: &str, created: Nanos) {
+        if self.is_unsettled(id) {
+            self.step(id, Step::Settle(created));
+        }
+    }
+
+    fn is_unsettled(&self, id: &str) -> bool {
+        self.tracked.get(id).is_some_and(|t| t.unsettled && !t.destroyed)
     }
 
     fn key(&self, id: &str) -> Key {
@@ -229,14 +267,20 @@ impl Session {
         self.introduce(message);
         match action.split(':').next().unwrap_or(action) {
             "create" => {
-                self.tracked.entry(id.to_owned()).or_default().cleanup = Cleanup::OfAFailedStart;
+                let tracked = self.tracked.entry(id.to_owned()).or_default();
+                tracked.cleanup = Cleanup::OfAFailedStart;
+                tracked.unsettled = true;
                 self.step(id, Step::Create(at));
+                if self.network_after_process {
+                    self.look_again(id.to_owned(), at);
+                }
             }
             // Podman: the OCI runtime has created the process, which waits to be started.
             "init" => self.begun(id, at),
             "start" => {
                 let tracked = self.tracked.entry(id.to_owned()).or_default();
                 tracked.starting = false;
+                tracked.unsettled = false;
                 tracked.cleanup = Cleanup::OfARun;
                 self.step(id, Step::Start(at));
             }
@@ -279,10 +323,21 @@ impl Session {
         let live = self.link.ctx().directory.get(&self.key(id)).is_some();
         match message.action.as_deref() {
             Some("connect" | "disconnect") if live => self.inspect(id.to_owned(), Purpose::Refresh),
+            // Too late to tell when the start was asked for.
+            Some("connect") if self.network_after_process => {
+                self.tracked.entry(id.to_owned()).or_default().starting = true;
+            }
             Some("connect") => self.begun(id, at),
             Some("disconnect") if self.is_starting(id) => self.failed_to_start(id, at),
+            // The process could not be created: nothing was told before.
+            Some("disconnect") if self.network_after_process && !self.has_run(id) => self.failed_to_start(id, at),
             _ => {}
         }
+    }
+
+    /// Whether what is taken down of it now is of a run.
+    fn has_run(&self, id: &str) -> bool {
+        self.tracked.get(id).is_some_and(|t| t.cleanup == Cleanup::OfARun)
     }
 
     fn is_starting(&self, id: &str) -> bool {
@@ -312,14 +367,16 @@ impl Session {
     }
 
     fn failed_to_start(&mut self, id: &str, at: Nanos) {
-        self.tracked.entry(id.to_owned()).or_default().starting = false;
+        let tracked = self.tracked.entry(id.to_owned()).or_default();
+        tracked.starting = false;
+        tracked.unsettled = false;
         self.step(id, Step::StartFailed(at));
     }
 
     fn died(&mut self, id: &str, message: &wire::Message, at: Nanos) {
         let tracked = self.tracked.entry(id.to_owned()).or_default();
         tracked.ended = tracked.ended.max(Some(at));
-        tracked.cleanup = Cleanup::OfARun;
+        tracked.cleanup = if self.network_after_process { Cleanup::OfAFailedStart } else { Cleanup::OfARun };
         let code = message.attribute("exitCode").or(message.attribute("containerExitCode"));
         let code = code.and_then(|c| c.parse().ok());
         self.end(id, at);
@@ -396,6 +453,7 @@ impl Session {
             Step::Create(at) => Purpose::Create(at),
             Step::Start(at) => Purpose::Start(at),
             Step::StartFailed(at) => Purpose::StartFailed(at),
+            Step::Settle(created) => Purpose::Settle(created),
         };
         self.tracked.entry(id.to_owned()).or_default().busy = true;
         self.inspect(id.to_owned(), purpose);
@@ -443,6 +501,11 @@ impl Session {
             Purpose::Create(at) => self.created(&id, inspection.as_deref(), at),
             Purpose::Start(at) => self.started(&id, inspection.as_deref(), at),
             Purpose::StartFailed(at) => self.start_failed(&id, inspection.as_deref(), at),
+            // One that is gone again may have run: its events are still to come.
+            Purpose::Settle(created) if inspection.is_some() && self.is_unsettled(&id) => {
+                self.start_failed(&id, inspection.as_deref(), created);
+            }
+            Purpose::Settle(_) => {}
         }
         if let Some(inspection) = inspection {
             self.show(&id, *inspection);
@@ -476,13 +539,14 @@ impl Session {
         self.publish_now(id, EventKind::Created, at);
     }
 
-    /// When a start was asked for, by the mount of its root file system: before the network, after the last end.
-    fn mounted(&mut self, id: &str, mounted: Option<Nanos>, started: Nanos) {
+    /// When a start was asked for, by what the daemon did first: before the network, after the last end.
+    fn requested(&mut self, id: &str, inspection: Option<&Inspection>, started: Nanos) {
         let Some(tracked) = self.tracked.get(id) else { return };
         let begun = tracked.begun.filter(|b| *b <= started).unwrap_or(started);
-        let first = |m: &Nanos| (0..REQUEST_TO_EVENT).contains(&(begun - m)) && tracked.ended.is_none_or(|e| e <= *m);
-        if let Some(mounted) = mounted.filter(first) {
-            self.publish_now(id, EventKind::StartRequested, mounted);
+        let of_this =
+            |at: &Nanos| (0..REQUEST_TO_EVENT).contains(&(begun - at)) && tracked.ended.is_none_or(|end| end <= *at);
+        if let Some(at) = inspection.and_then(|i| i.begun.into_iter().flatten().find(of_this)) {
+            self.publish_now(id, EventKind::StartRequested, at);
         }
     }
 
@@ -497,7 +561,7 @@ impl Session {
         }
         tracked.told_start = started.or(tracked.told_start);
         if let Some(started) = started {
-            self.mounted(id, inspection.and_then(|i| i.mounted), started);
+            self.requested(id, inspection, started);
         }
         self.publish_now(id, EventKind::Started { pid, started }, at);
     }
@@ -528,10 +592,13 @@ impl Session {
             // It was only taken off a network.
             Some(i) if i.error.is_empty() && i.exit_code == 0 => {}
             Some(i) => self.publish_now(id, EventKind::StartFailed { message: i.error.clone() }, at),
-            // Removed at once (--rm). Its network was up and is the last thing before the OCI runtime is called.
+            // Removed at once (--rm). Its network, which goes up just before the OCI runtime is called or after, is down.
             None if self.link.runtime == RuntimeKind::Podman => {
                 self.publish_now(id, EventKind::StartFailed { message: String::new() }, at);
             }
+            // It ran before the exporter did.
+            None if self.tracked.get(id).is_some_and(|t| t.cleanup == Cleanup::Unknown)
+                && self.network_after_process => {}
             None => {
                 let message = "removed at once; the OCI runtime did not start it".to_owned();
                 self.publish_now(id, EventKind::StartFailed { message }, at);

@@ -16,6 +16,8 @@ pub struct Tracked {
     pub cleanup: Cleanup,
     /// A start was begun and has not come to its end.
     pub starting: bool,
+    /// Created, and nothing has told yet what came of its start.
+    pub unsettled: bool,
     /// When the last start was begun, at the latest.
     pub begun: Option<Nanos>,
     /// Newest end that an event told.
@@ -30,7 +32,7 @@ pub struct Tracked {
     pub steps: VecDeque<(Step, Option<Pending>)>,
 }
 
-/// What Podman's next `cleanup` event means.
+/// What it means when a container's network is taken down next: Podman's event `cleanup`, Docker's `disconnect`.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Cleanup {
     /// Nothing has been seen of it before.
@@ -54,6 +56,8 @@ pub enum Step {
     Create(Nanos),
     Start(Nanos),
     StartFailed(Nanos),
+    /// Of a container that was created at that time.
+    Settle(Nanos),
 }
 
 impl Step {

@@ -18,18 +18,27 @@ pub struct Version {
 
 /// Oldest API whose answers are understood (Docker 20.10).
 const OLDEST: (u32, u32) = (1, 41);
+/// From Docker 28 on a container's networks are connected once its process exists (`initializeCreatedTask`), before that
+/// first of all.
+const NETWORK_AFTER_PROCESS: (u32, u32) = (1, 48);
 
 impl Version {
     /// The path prefix of the version to speak: the oldest that both sides know. None if the daemon is older.
     pub fn prefix(&self) -> Option<String> {
-        let parse = |v: &Option<String>| {
-            let (major, minor) = v.as_deref()?.split_once('.')?;
-            Some((major.parse().ok()?, minor.parse().ok()?))
-        };
-        let newest: (u32, u32) = parse(&self.api_version)?;
-        let (major, minor) = OLDEST.max(parse(&self.min_api_version).unwrap_or(OLDEST));
+        let newest = parse_version(&self.api_version)?;
+        let (major, minor) = OLDEST.max(parse_version(&self.min_api_version).unwrap_or(OLDEST));
         (newest >= (major, minor)).then(|| format!("/v{major}.{minor}"))
     }
+
+    /// Whether Docker connects a container's networks after its process was created.
+    pub fn network_after_process(&self) -> bool {
+        parse_version(&self.api_version).is_some_and(|newest| newest >= NETWORK_AFTER_PROCESS)
+    }
+}
+
+fn parse_version(version: &Option<String>) -> Option<(u32, u32)> {
+    let (major, minor) = version.as_deref()?.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// A row of `GET /containers/json`.
@@ -53,7 +62,7 @@ pub struct Inspect {
     pub host_config: Option<HostConfig>,
     pub network_settings: Option<NetworkSettings>,
     pub graph_driver: Option<GraphDriver>,
-    /// In the folder that Podman keeps for a container while it is up.
+    /// In the folder that Docker keeps for a container, and Podman while it is up.
     pub hostname_path: Option<String>,
 }
 
@@ -201,5 +210,8 @@ mod tests {
         assert_eq!(version("1.41", "").prefix().as_deref(), Some("/v1.41"));
         assert_eq!(version("1.40", "1.12").prefix(), None);
         assert_eq!(version("nonsense", "").prefix(), None);
+        for (api, after) in [("1.47", false), ("1.48", true), ("1.56", true), ("2.0", true), ("", false)] {
+            assert_eq!(version(api, "1.40").network_after_process(), after, "{api}");
+        }
     }
 }

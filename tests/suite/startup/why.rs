@@ -77,6 +77,14 @@ fn a_slow_start_is_explained_once_by_what_its_image_and_init_are() {
     assert!(lines[0].contains("slow start") && reasons.iter().all(|r| lines[0].contains(r)), "{}", lines[0]);
 }
 
+fn network(engine: &Fake, n: u32, action: &str, at: i64) {
+    let event = json!({
+        "Type": "network", "Action": action, "time": at / 1_000_000_000, "timeNano": at,
+        "Actor": {"ID": "n", "Attributes": {"container": fake::id(n), "name": "bridge", "type": "bridge"}}
+    });
+    engine.send(&format!("{event}\n"));
+}
+
 #[test]
 fn what_an_engine_says_of_a_failed_start_is_its_reason() {
     let engine = Fake::start();
@@ -104,12 +112,8 @@ fn what_an_engine_says_of_a_failed_start_is_its_reason() {
                                     "ExitCode": 128});
         });
         engine.emit(n, "create", at + 1_000_000);
-        let network = json!({
-            "Type": "network", "Action": "connect", "time": at / 1_000_000_000, "timeNano": at + 2_000_000,
-            "Actor": {"ID": "n", "Attributes": {"container": fake::id(n), "name": "bridge", "type": "bridge"}}
-        });
-        engine.send(&format!("{network}\n"));
-        engine.send(&format!("{}\n", network.to_string().replace("\"connect\"", "\"disconnect\"")));
+        network(&engine, n, "connect", at + 2_000_000);
+        network(&engine, n, "disconnect", at + 2_000_000);
         engine.emit(n, "die", at + 4_000_000);
     }
     let counted = |reason: &str| exporter.scrape().value(FAILURES, &[("reason", reason)]);
@@ -121,6 +125,82 @@ fn what_an_engine_says_of_a_failed_start_is_its_reason() {
     }
     let scrape = exporter.scrape();
     assert_eq!((scrape.value(STARTS, &[]), scrape.value(EXITS, &[])), (None, None));
+}
+
+/// A restart mounts nothing where the file system stays mounted, and from Docker 28 on a network comes late: the host name's
+/// file is written anew for each start.
+#[test]
+fn a_warm_start_counts_from_when_its_host_name_was_written() {
+    let engine = Fake::start();
+    engine.speak("1.48", "1.24");
+    let exporter = of_fake(&engine);
+    let at = fake::now();
+    std::thread::sleep(Duration::from_millis(300));
+    for (n, owner) in [(5_300_000, 5_300_000), (5_300_001, 5_300_000)] {
+        let path = engine.dir.path().join(fake::id(owner));
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_nanos((at + 50_000_000) as u64)).unwrap();
+        engine.run(n, &format!("h{n}"), at + 250_000_000, |about| {
+            about["Created"] = json!(fake::rfc3339(at - 3_600_000_000_000));
+            about["HostnamePath"] = json!(path);
+        });
+        engine.emit(n, "die", at);
+        network(&engine, n, "connect", at + 240_000_000);
+        engine.emit(n, "start", at + 251_000_000);
+    }
+    wait_for("both starts", || (exporter.scrape().value(STARTS, &[])? >= 2.0).then_some(()));
+    let told = startups(&exporter);
+    let total = |name: &str| told.iter().find(|s| s["name"] == name).unwrap()["total_seconds"].as_f64();
+    assert!((total("h5300000").unwrap() - 0.2).abs() < 0.006, "{told:#?}");
+    assert_eq!(total("h5300001"), None, "that file is of the container whose network it shares: {told:#?}");
+}
+
+/// From Docker 28 on networks are connected when the process exists already: a start that fails before is told by its
+/// network's end alone, and one whose network can't be set up by nothing.
+#[test]
+fn starts_that_fail_before_their_network_is_up_are_counted() {
+    let engine = Fake::start();
+    engine.speak("1.48", "1.24");
+    let exporter = of_fake(&engine);
+    let failed = |n: u32, name: &str, at: i64, error: &str| {
+        engine.run(n, name, at, |about| {
+            about["State"] = json!({"Running": false, "Pid": 0, "StartedAt": "0001-01-01T00:00:00Z", "Error": error,
+                                    "ExitCode": if error.is_empty() { 0 } else { 128 }});
+        });
+        engine.emit(n, "create", at + 1_000_000);
+    };
+    let at = fake::now();
+    failed(5_200_000, "bad", at, "OCI runtime create failed: exec: not found");
+    network(&engine, 5_200_000, "disconnect", at + 90_000_000);
+    failed(5_200_001, "conflict", at, "failed to set up container networking: Bind: port is already allocated");
+    failed(5_200_002, "not-started", at, "");
+    // `run --rm`: gone by the time that it is asked for.
+    engine.emit(5_200_003, "create", at + 1_000_000);
+    network(&engine, 5_200_003, "disconnect", at + 90_000_000);
+    engine.emit(5_200_003, "destroy", at + 95_000_000);
+    engine.run(5_200_004, "good", at, |_| {});
+    for (ms, action) in
+        [(1, "create"), (90, "connect"), (100, "start"), (200, "disconnect"), (205, "die"), (210, "destroy")]
+    {
+        match action {
+            "connect" | "disconnect" => network(&engine, 5_200_004, action, at + ms * 1_000_000),
+            _ => engine.emit(5_200_004, action, at + ms * 1_000_000),
+        }
+    }
+    // Of a run that began before the exporter did.
+    network(&engine, 5_200_005, "disconnect", at + 90_000_000);
+    engine.emit(5_200_005, "destroy", at + 95_000_000);
+
+    wait_for("all failures", || (exporter.scrape().value(FAILURES, &[])? >= 3.0).then_some(()));
+    std::thread::sleep(Duration::from_millis(2500));
+    let scrape = exporter.scrape();
+    let counted = |reason: &str| scrape.value(FAILURES, &[("reason", reason)]);
+    assert_eq!((counted("oci_error"), counted("other")), (Some(2.0), Some(1.0)), "{:#?}", startups(&exporter));
+    assert_eq!((scrape.value(STARTS, &[]), scrape.value(EXITS, &[])), (Some(1.0), Some(1.0)));
+    let told = startups(&exporter);
+    let conflict = told.iter().find(|s| s["name"] == "conflict").unwrap();
+    assert_eq!(conflict["start"], "cold", "{conflict}");
+    assert!(conflict["failure"]["message"].as_str().unwrap().contains("port is already allocated"), "{conflict}");
 }
 
 #[test]
