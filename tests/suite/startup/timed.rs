@@ -117,10 +117,13 @@ fn fifty_starts_are_counted_once_each_and_as_long_as_they_took() {
         assert!(phases.values().all(|d| d.as_f64().unwrap() >= 0.0), "{start}");
         assert!(total < took * 1.02 + 0.005 && total > took * 0.6, "{start} took {took} s");
     }
-    // A driver that mounts nothing leaves no mark of when an existing container was asked to start: see docs/startup.md.
+    // Of an existing container a driver that mounts nothing leaves a mark of the request from Docker 28 on alone, and
+    // containerd's image store looks its image up before it stamps the request for a new one: see docs/startup.md.
     let (_, about, _) = call(docker, "GET", "/info", &Value::Null);
-    watched.retain(|(_, kind, _)| about["Driver"] != "vfs" || *kind == "cold");
-    watch::compare(&told, &watched, EXACT);
+    let major = about["ServerVersion"].as_str().and_then(|v| v.split('.').next()?.parse().ok()).unwrap_or(0);
+    let within = if about["DriverStatus"].to_string().contains("io.containerd.snapshotter") { 0.025 } else { EXACT };
+    watched.retain(|(_, kind, _)| about["Driver"] != "vfs" || major >= 28 || *kind == "cold");
+    watch::compare(&told, &watched, within);
     wait_for("the healthy to be ready", || {
         let ready = startups(&exporter).iter().filter(|s| s["phases"]["ready"].is_number()).count();
         (ready >= 3).then_some(())
