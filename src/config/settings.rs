@@ -447,8 +447,12 @@ fn web() -> Vec<Setting> {
         })
         .checked(":PORT, HOST:PORT, [IPV6]:PORT or unix:/PATH", listen_address)
         .at_start(),
-        switch("web.systemd-socket", "Take the listening sockets from systemd instead.", |c| &mut c.web.systemd_socket)
-            .at_start(),
+        switch(
+            "web.systemd-socket",
+            "Listen on nothing but sockets from systemd; those that it hands over are used in any case.",
+            |c| &mut c.web.systemd_socket,
+        )
+        .at_start(),
         one("web.telemetry-path", "PATH", "Where the metrics are served.", |c| &mut c.web.telemetry_path)
             .checked("a path that starts with / and is not taken by a page of the exporter", telemetry_path)
             .at_start(),

@@ -86,7 +86,8 @@ impl Listener {
 
 /// Opens all listeners that the configuration names. Must be called within a tokio runtime.
 pub(super) fn open(root: &Root, config: &Web) -> Result<Vec<Listener>, ListenError> {
-    if config.systemd_socket {
+    // systemd hands sockets only to a service that it started for them: their addresses can't be listened on again.
+    if config.systemd_socket || !root.handed_over().is_empty() {
         return systemd(root);
     }
     config.listen.iter().map(|address| open_one(root, address)).collect()

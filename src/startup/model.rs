@@ -10,6 +10,7 @@ use super::reconcile::{Reconciler, Sample};
 use super::report::{OLDEST, Report, SAME_START, is_cgroup_of};
 use super::{FailureReason, Moments, Phase, Source, StartKind, StartRecord, exit_reason};
 use crate::root::{Nanos, SECOND};
+use crate::runtime::cgroups::names::recognise;
 use crate::runtime::{Event, EventKind, Key, RuntimeKind};
 
 /// How long an event waits for others of the same start.
@@ -290,6 +291,16 @@ impl Model {
         }
     }
 
+    /// Whether this is the cgroup of a container whose runtime tells of it, but can't say which cgroup it has: Podman's
+    /// events come from the journal, where other users' are too.
+    fn is_told_by_its_runtime(&self, key: &Key) -> bool {
+        let RuntimeKind::Cgroup = key.runtime else { return false };
+        recognise(&key.id).is_some_and(|cgroup| {
+            let known = |&runtime: &RuntimeKind| self.lives.contains_key(&Key { runtime, id: cgroup.name.clone() });
+            cgroup.hints.iter().any(known)
+        })
+    }
+
     fn container_event(
         &mut self,
         at: Nanos,
@@ -299,6 +310,9 @@ impl Model {
         process_created: Option<Nanos>,
         out: &mut Vec<Outcome>,
     ) {
+        if self.is_told_by_its_runtime(&key) {
+            return;
+        }
         self.adopt(&key);
         let life = self.lives.entry(key.clone()).or_default();
         (life.reported, life.idle) = (false, false);

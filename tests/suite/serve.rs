@@ -550,7 +550,7 @@ fn sockets_come_from_systemd() {
     let binary = env!("CARGO_BIN_EXE_kina-exporter");
     let mut command = Command::new("/bin/sh");
     command
-        .args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" --web.systemd-socket", binary])
+        .args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\"", binary])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());

@@ -7,7 +7,7 @@
 //! A cgroup that a connected runtime may know is left to it for a moment, and for good once it shows it.
 
 mod inotify;
-pub(super) mod names;
+pub(crate) mod names;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -47,6 +47,14 @@ impl Bench {
         self.model.push(&event, self.sample(), process.map(|p| BOOT + p * MS));
     }
 
+    fn cgroup(&mut self, path: &str, at: i64, late: i64, kind: EventKind) {
+        self.now = self.now.max(BOOT + (at + late) * MS);
+        let key = Key { runtime: RuntimeKind::Cgroup, id: path.into() };
+        let (at, image, name) = (BOOT + at * MS + self.offset, String::new(), "web".into());
+        let event = Event { key, at, received: self.now, image, name, kind, replayed: false };
+        self.model.push(&event, self.sample(), None);
+    }
+
     /// `docker run`: create requested at `at`, running 300 ms later.
     fn run(&mut self, id: &str, at: i64) {
         self.event(id, at + 5, 1, EventKind::CreateRequested);
@@ -474,18 +482,11 @@ fn what_waits_is_not_said_to_be_counted() {
 
 #[test]
 fn a_hook_and_the_cgroup_are_one_start_whichever_is_heard_of_first() {
-    let path = "/user.slice/web";
     let at = |ms: i64| (BOOT + ms * MS + OFFSET) as f64 / 1e9;
     // How long after the first hook the program runs, and the cgroup is seen after that.
     for (ran, seen) in [(100, 1), (100, 1900), (5000, 1), (5000, 1900)] {
         let mut b = Bench::new();
-        let cgroup = |b: &mut Bench, at: i64, late: i64, kind: EventKind| {
-            b.now = b.now.max(BOOT + (at + late) * MS);
-            let key = Key { runtime: RuntimeKind::Cgroup, id: path.into() };
-            let (image, name) = (String::new(), "web".into());
-            let event = Event { key, at: BOOT + at * MS + OFFSET, received: b.now, image, name, kind, replayed: false };
-            b.model.push(&event, b.sample(), None);
-        };
+        let cgroup = |b: &mut Bench, at, late, kind| b.cgroup("/user.slice/web", at, late, kind);
         for (moment, ms) in [("requested_at", 50), ("process_created_at", 100), ("running_at", 100 + ran)] {
             b.now = BOOT + ms * MS;
             let _ = b.wait(0);
@@ -502,4 +503,24 @@ fn a_hook_and_the_cgroup_are_one_start_whichever_is_heard_of_first() {
         assert!((total / MS - 50 - ran).abs() <= 2, "{ran} {seen}: {total}");
         assert_eq!(b.model.open.len(), 0);
     }
+}
+
+#[test]
+fn a_runtime_that_does_not_know_its_containers_cgroup_tells_of_it_alone() {
+    let id = "d4fc15ec9904f143bcf624f57a4199dbd0d542c84dd25ebf2cdf90550d8eae12";
+    let mut b = Bench::new();
+    b.run(id, 0);
+    b.wait(1100);
+    for path in
+        [format!("/system.slice/docker-{id}.scope"), format!("/system.slice/docker-{}.scope", id.replace('d', "e"))]
+    {
+        b.cgroup(&path, 70, 3000, EventKind::Created);
+        b.cgroup(&path, 110, 3000, started());
+    }
+    b.wait(1100);
+    assert_eq!(b.starts().len(), 2, "one of each: {:#?}", b.starts());
+    b.event(id, 9000, 1, EventKind::Exited { code: Some(0) });
+    b.cgroup(&format!("/system.slice/docker-{id}.scope"), 9000, 1, EventKind::Exited { code: None });
+    b.wait(1100);
+    assert_eq!(b.exits().len(), 1);
 }
