@@ -371,6 +371,7 @@ impl Model {
         let console = told.filter(|m| m.running.is_some_and(|r| (at - CONSOLE_LEAD..=at + SECOND).contains(&r)));
         let at = console.and_then(|c| c.running).filter(|_| !exact).unwrap_or(at);
         let report = self.reports_of(&key, at);
+        let process_created = process_created.or_else(|| self.told_again(&key, at));
         let Some(life) = self.lives.get_mut(&key) else { return };
         if life.run.is_some() {
             // The same start by another way, or again: what came with it is known already.
@@ -394,6 +395,16 @@ impl Model {
             told.apply(&mut record);
         }
         self.finish(key, at, record, out);
+    }
+
+    /// The process of a start that is told once more. Podman's events come from the journal, other users' too: whose
+    /// container it is knows its process.
+    fn told_again(&self, key: &Key, at: Nanos) -> Option<Nanos> {
+        let later = self.pending.range((at, 0)..(at + SAME_START, 0)).map(|(_, held)| held);
+        later.filter(|held| held.key == *key).find_map(|held| match held.what {
+            What::Event { kind: EventKind::Started { .. }, process_created } => process_created,
+            _ => None,
+        })
     }
 
     /// Counts a start, unless an earlier run of the exporter did. A report is news whenever it comes.

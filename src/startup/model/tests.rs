@@ -506,6 +506,21 @@ fn a_hook_and_the_cgroup_are_one_start_whichever_is_heard_of_first() {
 }
 
 #[test]
+fn a_start_told_by_two_daemons_has_the_process_that_one_of_them_knows() {
+    for first_knows in [true, false] {
+        let mut b = Bench::new();
+        for knows in [first_knows, !first_knows] {
+            b.event("a", 5, 1, EventKind::CreateRequested);
+            b.event("a", 40, 1, EventKind::Created);
+            b.event_with("a", 305, 1, started(), knows.then_some(105));
+        }
+        b.wait(1100);
+        assert_eq!(b.starts().len(), 1);
+        assert_eq!(phases(b.starts()[0]), [("image", 35), ("init", 65), ("process", 200)], "{first_knows}");
+    }
+}
+
+#[test]
 fn a_runtime_that_does_not_know_its_containers_cgroup_tells_of_it_alone() {
     let id = "d4fc15ec9904f143bcf624f57a4199dbd0d542c84dd25ebf2cdf90550d8eae12";
     let mut b = Bench::new();
