@@ -4,7 +4,7 @@
 //! a clock that a test moves by hand. Outside this file nothing may name `std::fs`, `SystemTime`, `Instant`,
 //! `UnixStream` or `Command` (a test holds that).
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 pub use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -164,6 +164,9 @@ impl Default for Root {
     }
 }
 
+/// As many links as the kernel follows (path_resolution(7)).
+const MAX_LINKS: u32 = 40;
+
 impl Root {
     /// All roots below one folder, as recorded trees have them (`proc`, `sys`, `sys/fs/cgroup`).
     pub fn at(dir: &Path, clock: Clock) -> Self {
@@ -176,12 +179,26 @@ impl Root {
         }
     }
 
-    /// An absolute path of the host, seen through `--path.rootfs`.
+    /// An absolute path of the host, seen through `--path.rootfs`. Links on the way lead where they do on the host: of
+    /// `/var/run`, a link to `/run`, the kernel would make this process's own.
     pub fn host_path(&self, absolute: &Path) -> PathBuf {
         if self.rootfs == Path::new("/") {
             return absolute.to_path_buf();
         }
-        self.rootfs.join(absolute.strip_prefix("/").unwrap_or(absolute))
+        let mut rest: Vec<OsString> = absolute.iter().rev().map(OsString::from).collect();
+        let (mut at, mut links) = (PathBuf::new(), 0);
+        while let Some(part) = rest.pop() {
+            match std::fs::read_link(self.rootfs.join(&at).join(&part)) {
+                _ if part == "/" => at.clear(),
+                _ if part == ".." => _ = at.pop(),
+                Ok(target) if links < MAX_LINKS => {
+                    links += 1;
+                    rest.extend(target.iter().rev().map(OsString::from));
+                }
+                _ => at.push(part),
+            }
+        }
+        self.rootfs.join(at)
     }
 
     pub fn open(&self, path: &Path) -> Result<File, ReadError> {
@@ -745,6 +762,29 @@ impl ReadBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn links_of_the_host_lead_where_they_do_there() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::at(dir.path(), Clock::System);
+        std::fs::create_dir_all(dir.path().join("run/user")).unwrap();
+        std::fs::create_dir(dir.path().join("var")).unwrap();
+        symlink("/run", dir.path().join("var/run")).unwrap();
+        symlink("../../run/user", dir.path().join("run/relative")).unwrap();
+        symlink("/loop", dir.path().join("loop")).unwrap();
+        for (asked, is) in [
+            ("/run/docker.sock", "run/docker.sock"),
+            ("/var/run/docker.sock", "run/docker.sock"),
+            ("/var/run/relative/7", "run/user/7"),
+            ("/../../var/run/../etc", "etc"),
+            ("/loop", "loop"),
+            ("/", ""),
+        ] {
+            assert_eq!(root.host_path(Path::new(asked)), dir.path().join(is), "{asked}");
+        }
+        assert_eq!(Root::default().host_path(Path::new("/var/run/x")), Path::new("/var/run/x"));
+    }
 
     #[test]
     fn dates_with_decimals_and_zones() {

@@ -312,7 +312,7 @@ fn reports_are_taken_whole_or_not_at_all() {
     assert_eq!(post(&format!("[{good},{good}]"), &[]).0, 202);
     let scrape = wait_for("the report to be counted", || {
         let scrape = exporter.scrape();
-        scrape.value(STARTS, &[]).is_some().then_some(scrape)
+        scrape.value("kina_container_slow_starts_total", &[]).is_some().then_some(scrape)
     });
     let labels = [("runtime", "apple"), ("image", "shop"), ("start", "cold")];
     assert_eq!(scrape.must(STARTS, &labels), 1.0);
