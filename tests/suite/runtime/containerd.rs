@@ -20,6 +20,15 @@ pub struct Containerd {
 /// The namespace of everything that these tests make.
 pub const NAMESPACE: &str = "kina-test";
 
+/// Imports an image with `ctr`: containerd 2 unpacks for another snapshotter than its own with `--local` alone, which 1.6
+/// does not know.
+#[track_caller]
+pub fn import(ctr: impl Fn(&[&str]) -> bool, snapshotter: &str, tar: &Path) {
+    let rest = ["--snapshotter", snapshotter, tar.to_str().unwrap()];
+    let done = [&["--local"][..], &[]].into_iter().any(|local| ctr(&[&["images", "import"], local, &rest].concat()));
+    assert!(done, "ctr images import");
+}
+
 impl Containerd {
     pub fn start() -> Option<Containerd> {
         if !is_root() || which("containerd").is_none() || which("ctr").is_none() {
@@ -57,7 +66,7 @@ impl Containerd {
     #[track_caller]
     pub fn import(&self, snapshotter: &str) {
         let tar = self.dir.path().join("image.tar");
-        assert!(self.ctr(&["images", "import", "--snapshotter", snapshotter, tar.to_str().unwrap()]));
+        import(|args| self.ctr(args), snapshotter, &tar);
     }
 
     pub fn socket(&self) -> PathBuf {

@@ -11,6 +11,7 @@ use kina_exporter::runtime::RuntimeKind;
 use prost::Message;
 use tonic::transport::{Channel, Endpoint};
 
+use super::containerd::import;
 use super::seen::{Seen, nothing};
 use crate::common::{Running, skip};
 use crate::live::{Docker, Exporter, IMAGE, is_root, wait_for, which};
@@ -173,7 +174,7 @@ impl Node {
         wait_for("containerd to answer", || node.ctr(&["version"]).then_some(()));
         let tar = node.dir.path().join("image.tar");
         docker.docker(&["save", "-o", tar.to_str().unwrap(), IMAGE]);
-        assert!(node.ctr(&["images", "import", "--snapshotter", "native", tar.to_str().unwrap()]));
+        import(|args| node.ctr(args), "native", &tar);
         let socket = node.dir.path().join("c.sock");
         let connector = tower::service_fn(move |_| {
             let socket = socket.clone();
