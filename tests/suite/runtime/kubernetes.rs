@@ -124,6 +124,19 @@ mod cri {
 /// Pods of the test are told from others of the machine by this.
 const NAMESPACE: &str = "kina-test";
 
+/// Whether pods get their cgroups from systemd here, as kubelet has it where systemd is in charge of cgroup v2.
+fn by_systemd() -> bool {
+    Path::new("/run/systemd/system").exists() && Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+}
+
+/// What kubelet calls a pod's cgroup with the driver in use.
+fn cgroup_parent(uid: &str) -> String {
+    if by_systemd() {
+        return format!("kubepods-burstable-pod{}.slice", uid.replace('-', "_"));
+    }
+    format!("/kubepods/burstable/pod{uid}")
+}
+
 struct Node {
     dir: tempfile::TempDir,
     tokio: tokio::runtime::Runtime,
@@ -151,7 +164,9 @@ impl Node {
              [{cri}]\nrestrict_oom_score_adj = true\nsandbox_image = \"docker.io/library/{IMAGE}\"\n\
              [{cri}.containerd]\nsnapshotter = \"native\"\n\
              [{cri}.containerd.runtimes.runc]\nruntime_type = \"io.containerd.runc.v2\"\n\
-             [{cri}.cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = \"{d}/cni\"\n"
+             [{cri}.containerd.runtimes.runc.options]\nSystemdCgroup = {}\n\
+             [{cri}.cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = \"{d}/cni\"\n",
+            by_systemd()
         );
         std::fs::write(dir.path().join("config.toml"), config).unwrap();
         std::fs::create_dir(dir.path().join("cni")).unwrap();
@@ -226,7 +241,7 @@ impl Node {
             log_directory: self.dir.path().join("logs").display().to_string(),
             labels: labels.clone(),
             linux: Some(cri::LinuxSandbox {
-                cgroup_parent: format!("/kubepods/burstable/pod{uid}"),
+                cgroup_parent: cgroup_parent(&uid),
                 security_context: Some(cri::Security { namespaces: namespaces.clone() }),
             }),
         };
@@ -262,7 +277,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         for (sandbox, uid) in std::mem::take(&mut self.pods) {
             self.remove(&sandbox);
-            // kubelet removes a pod's cgroup; here nobody else does.
+            // kubelet removes a pod's cgroup; here nobody else does. systemd's slices go with their last unit.
             for mount in std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
                 for mount in [mount.path(), "/sys/fs/cgroup".into()] {
                     for cgroup in [&format!("kubepods/burstable/pod{uid}"), "kubepods/burstable", "kubepods"] {
@@ -298,7 +313,12 @@ fn pods_are_shown_as_kubelet_names_them() {
     assert_eq!((i.namespace.as_str(), i.pod.as_str(), i.container.as_str()), (NAMESPACE, "web", "app"));
     assert!(i.image == image || i.image == IMAGE, "{}", i.image);
     assert_eq!(c.shares_network_of.as_deref(), Some(sandbox.as_str()), "its network is the sandbox's");
-    assert!(i.id.ends_with(&format!("/{app}")) && i.id.starts_with("/kubepods/burstable/pod"), "{}", i.id);
+    let (begin, end) = if by_systemd() {
+        ("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod", format!("/cri-containerd-{app}.scope"))
+    } else {
+        ("/kubepods/burstable/pod", format!("/{app}"))
+    };
+    assert!(i.id.starts_with(begin) && i.id.ends_with(&end), "{}", i.id);
     assert_eq!((c.host_network, c.command.as_slice()), (false, &["sleep".to_owned(), "600".to_owned()][..]));
 
     // As cAdvisor under kubelet has it: the pause container is of its pod, and no container of it by name.
