@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::apple::guest::Guest;
 use super::apple::shapes;
-use super::cgroups::names;
+use super::cgroup_names;
 use super::http::Client;
 use super::{RuntimeKind, cgroup_paths, containerd, engine_api};
 use crate::root::{Clock, Root, parse_date};
@@ -35,7 +35,7 @@ pub fn parse(bytes: &[u8]) {
     let paths = cgroup_paths::parse(&text);
     let _ = (cgroup_paths::id(&paths), cgroup_paths::names(&paths, "4f5e"));
     for line in text.lines() {
-        if let Some(found) = names::recognise(line) {
+        if let Some(found) = cgroup_names::recognise(line) {
             assert!(!found.name.is_empty());
             let _ = found.labels();
         }

@@ -5,6 +5,7 @@
 //! directory: it never calls a runtime. [`Sources::start`] starts them all.
 
 pub mod apple;
+pub mod cgroup_names;
 #[cfg(target_os = "linux")]
 pub mod cgroup_paths;
 #[cfg(target_os = "linux")]

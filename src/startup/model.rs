@@ -10,7 +10,7 @@ use super::reconcile::{Reconciler, Sample};
 use super::report::{OLDEST, Report, SAME_START, is_cgroup_of};
 use super::{FailureReason, Moments, Phase, Source, StartKind, StartRecord, exit_reason};
 use crate::root::{Nanos, SECOND};
-use crate::runtime::cgroups::names::recognise;
+use crate::runtime::cgroup_names::recognise;
 use crate::runtime::{Event, EventKind, Key, RuntimeKind};
 
 /// How long an event waits for others of the same start.

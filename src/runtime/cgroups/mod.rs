@@ -1,18 +1,18 @@
 //! Containers told by the cgroup tree alone: no runtime answers, or none is there.
 //!
-//! Every directory of one hierarchy is watched with inotify(7); a cgroup whose name is a container's ([`names`]), or that
+//! Every directory of one hierarchy is watched with inotify(7); a cgroup whose name is a container's ([`super::cgroup_names`]), or that
 //! matches the configured pattern, is a container as soon as a process is in it. Its own files tell when to look: v2 writes
 //! `cgroup.events` as the first process comes and the last goes; on v1 whoever puts a process in writes `cgroup.procs` or
 //! `tasks`, and the end is told by the unified hierarchy where the cgroup is there too, else by the directory's removal.
 //! A cgroup that a connected runtime may know is left to it for a moment, and for good once it shows it.
 
 mod inotify;
-pub(crate) mod names;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::cgroup_names::{Recognised, recognise};
 use super::cgroup_paths::{self, Hierarchies, below};
 use super::sources::Shared;
 use super::{Container, Event, EventKind, Identity, Key, Pending, RuntimeKind, process};
@@ -21,7 +21,6 @@ use crate::config::Pattern;
 use crate::probe::Answer;
 use crate::root::{Nanos, ReadError, Root, SECOND};
 use inotify::{Change, Watcher};
-use names::{Recognised, recognise};
 
 /// How long a cgroup is left to a runtime that may know it.
 const GRACE: Nanos = 2 * SECOND;
