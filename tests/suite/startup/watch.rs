@@ -1,7 +1,7 @@
 //! A stop-watch beside the exporter: when a runtime was asked and when it answered, by our own clock.
 //!
 //! It knows nothing of the exporter, and the exporter nothing of it. Its thread goes before all others while it waits for
-//! an answer (SCHED_FIFO, where that is allowed), so that what it tells is when the answer came and not when a processor
+//! an answer (SCHED_RR, where that is allowed), so that what it tells is when the answer came and not when a processor
 //! was free to read it. So does the daemon, where totals are held to the watch.
 
 use std::io::{Read, Write};
@@ -50,10 +50,11 @@ impl Drop for Urgent {
     }
 }
 
-/// Before all others; what it starts is not.
-const FIRST: (i32, i32) = (libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 1);
+/// Before all others; what it starts is not. By turns: with SCHED_FIFO two threads of Go's that spin until a third has run
+/// keep it from running, for good.
+const FIRST: (i32, i32) = (libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, 1);
 /// Before all others, with the threads that it makes; where it makes processes, with them as well.
-const FIRST_WITH_ALL: (i32, i32) = (libc::SCHED_FIFO, 1);
+const FIRST_WITH_ALL: (i32, i32) = (libc::SCHED_RR, 1);
 
 /// As [`Urgent`], of a child between its fork and its program: a system call and no more.
 pub fn urgent_until_it_ends() {
