@@ -93,6 +93,7 @@ fn who_answers_nonsense_at_the_agents_port_tells_nothing() {
 /// A machine as Apple's: the exporter runs in the container's cgroup namespace, beside a process of the container that has
 /// a known memory and a connection; what it answers is printed.
 const SCRIPT: &str = r#"
+dmesg -n 1
 c=/sys/fs/cgroup/container
 mkdir $c
 sh -c "echo 0 > $c/cgroup.procs; x=\$(head -c 33554432 /dev/zero | tr '\0' a); touch /ready; while :; do sleep 1000; done; echo \$x" &

@@ -141,10 +141,12 @@ impl Console {
     #[track_caller]
     pub fn output(&self) -> String {
         let text = self.text();
-        let body = text.split_once("@@begin\n").map_or("", |(_, after)| after);
+        // The kernel may have a word of its own between the mark and the end of its line.
+        let body = text.split_once("@@begin").map_or("", |(_, after)| after.strip_prefix('\n').unwrap_or(after));
         let (body, end) = body.rsplit_once("@@exit ").unwrap_or((body, "?"));
         assert!(end.starts_with("0\n"), "the check in the machine failed; its console:\n{text}");
-        body.lines().filter(|l| !is_kernel_line(l)).fold(String::new(), |all, l| all + l + "\n")
+        let own = body.lines().filter(|l| !is_kernel_line(l)).skip_while(|l| l.is_empty());
+        own.fold(String::new(), |all, l| all + l + "\n")
     }
 }
 
